@@ -1,0 +1,1 @@
+"""Who runs endpoints. `base` is the seam; `local` is the engine on this machine."""

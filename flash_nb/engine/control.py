@@ -1,0 +1,124 @@
+"""The control plane: what kernels and the command line ask the engine, apart from jobs.
+
+Each public method of `Control` whose name starts with ``do_`` is one call of the channel.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from typing import TYPE_CHECKING, Any
+
+import flash_nb
+from flash_nb.engine.state import EndpointDeleted, EndpointSaved, Needs, Scaling, counters
+from flash_nb.errors import BackendError, EndpointNotFoundError
+
+if TYPE_CHECKING:
+    from flash_nb.engine.server import Server
+
+REPLACES_WORKERS = ("env", "gpu_count", "hardware")
+
+
+class Control:
+    """Answers calls; keeps the specs of the endpoints, by id.
+
+    A spec is a JSON object: ``name, kind, hash, hardware, gpu_count, env, scaling``.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.endpoints: dict[str, dict[str, Any]] = {}
+
+    def restore(self) -> None:
+        """Take over the endpoints of an engine that went before."""
+        for endpoint_id, spec in self._server.store.endpoints().items():
+            self._save(endpoint_id, spec)
+
+    async def call(self, method: str, params: dict[str, Any]) -> Any:
+        """Run one call.
+
+        Raises:
+            BackendError: There is no such call.
+        """
+        answer = getattr(self, f"do_{method}", None)
+        if answer is None:
+            raise BackendError(f"The engine (version {flash_nb.__version__}) has no call {method!r}.")
+        return await answer(**params)
+
+    async def do_ensure(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """Create the endpoint of this name and kind, or bring it up to date."""
+        for endpoint_id, known in self.endpoints.items():
+            if (known["name"], known["kind"]) == (spec["name"], spec["kind"]):
+                break
+        else:
+            endpoint_id = f"ep-{secrets.token_hex(6)}"
+        if self.endpoints.get(endpoint_id) != spec:
+            self._server.store.save_endpoint(endpoint_id, spec)
+            self._save(endpoint_id, spec)
+        return {"id": endpoint_id, "simulated": bool(spec["gpu_count"]) and not self._server.gpus}
+
+    async def do_endpoints(self) -> list[dict[str, Any]]:
+        """List the endpoints, values of their environment variables left out."""
+        return [self._describe(endpoint_id) for endpoint_id in self.endpoints]
+
+    async def do_delete(self, endpoint_id: str) -> None:
+        """Delete an endpoint with its workers; its unfinished jobs are cancelled."""
+        if endpoint_id not in self.endpoints:
+            raise EndpointNotFoundError(f"The engine has no endpoint {endpoint_id!r}.")
+        self._server.post(EndpointDeleted(endpoint_id))
+        del self.endpoints[endpoint_id]
+        self._server.store.delete_endpoint(endpoint_id)
+
+    async def do_health(self, endpoint_id: str) -> dict[str, int]:
+        """Count an endpoint's workers and waiting jobs."""
+        if endpoint_id not in self.endpoints:
+            raise EndpointNotFoundError(f"The engine has no endpoint {endpoint_id!r}.")
+        return dict(counters(self._server.machine, endpoint_id))
+
+    async def do_jobs(self, limit: int = 100) -> list[dict[str, Any]]:
+        """List the newest jobs."""
+        from flash_nb.engine.server import snapshot
+
+        await self._server.store.flushed()
+        return [snapshot(job) for job in self._server.store.jobs(limit)]
+
+    async def do_status(self) -> dict[str, Any]:
+        """Say what the engine is and what it is doing."""
+        machine = self._server.machine
+        return {
+            "pid": os.getpid(),
+            "version": flash_nb.__version__,
+            "url": self._server.url,
+            "uptime_s": round(time.time() - self._server.started_at, 1),
+            "endpoints": len(self.endpoints),
+            "jobs": len(machine.jobs),
+            "workers": {w.id: w.status.value for w in machine.workers.values()},
+            "gpus": [gpu.name for gpu in self._server.gpus],
+        }
+
+    async def do_stop(self) -> None:
+        """End the engine."""
+        self._server.stop()
+
+    def _save(self, endpoint_id: str, spec: dict[str, Any]) -> None:
+        known = self.endpoints.get(endpoint_id)
+        self.endpoints[endpoint_id] = spec
+        replace = known is not None and any(known[key] != spec[key] for key in REPLACES_WORKERS)
+        self._server.post(
+            EndpointSaved(
+                endpoint_id,
+                Scaling(**spec["scaling"]),
+                Needs(self._server.settings.python),
+                replace_workers=replace,
+            )
+        )
+
+    def _describe(self, endpoint_id: str) -> dict[str, Any]:
+        spec = self.endpoints[endpoint_id]
+        return {
+            "id": endpoint_id,
+            **{key: spec[key] for key in ("name", "kind", "hardware", "scaling")},
+            "env": sorted(spec["env"]),
+            "counts": dict(counters(self._server.machine, endpoint_id)),
+        }

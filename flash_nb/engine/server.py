@@ -1,0 +1,561 @@
+"""The server: performs the machine's actions and feeds it what happens.
+
+Everything runs on one event loop. Slow work (uv, the disk) is awaited in tasks; their outcomes come
+back as events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+import flash_nb
+from flash_nb.engine import hardware
+from flash_nb.engine.channel import Peer, listen, private_folder
+from flash_nb.engine.control import Control
+from flash_nb.engine.environments import (
+    EnvironmentSpec,
+    Environments,
+    install_system_packages,
+    missing_system_packages,
+)
+from flash_nb.engine.processes import Processes, WorkerStart, inherited
+from flash_nb.engine.state import (
+    TICK_S,
+    Action,
+    BuildEnvironment,
+    CancelRequested,
+    ClientLeft,
+    DropInstance,
+    EnvironmentFailed,
+    EnvironmentReady,
+    Event,
+    InstanceReleased,
+    Job,
+    JobChanged,
+    JobFinished,
+    JobSubmitted,
+    KillWorker,
+    Machine,
+    Needs,
+    PhaseChanged,
+    SendCancel,
+    SendJob,
+    StartWorker,
+    StopWorker,
+    Tick,
+    WorkerConnected,
+    WorkerLost,
+)
+from flash_nb.engine.store import Store, spill_path
+from flash_nb.errors import FlashError
+from flash_nb.jobs import JobStatus
+from flash_nb.settings import Settings
+from flash_nb.worker import frames
+from flash_nb.worker.frames import Buffer, Header
+
+STATUS_DELAY_S = 0.01
+CLIENT_GRACE_S = 10.0
+DEFAULT_TTL_S = 24 * 3600.0
+RETENTION_S = 24 * 3600.0
+PRUNE_EVERY_S = 600.0
+
+
+class Server:
+    """One engine.
+
+    Args:
+        settings: Its home, its cache, when it ends by itself.
+        token: What every peer must know.
+    """
+
+    def __init__(self, settings: Settings, token: str) -> None:
+        home = settings.home
+        self.settings = settings
+        self.token = token
+        self.url = settings.engine_url
+        self.started_at = time.time()
+        self.machine = Machine(seed=secrets.token_hex(3))
+        self.store = Store(home / "engine.sqlite")
+        self.control = Control(self)
+        self.environments = Environments(settings.cache / "environments")
+        self.gpus = hardware.gpus()
+        self._processes = Processes(settings.cache / "worker")
+        self._spill_folders = _spill_folders(home)
+        self._clients: dict[str, Peer] = {}
+        self._workers: dict[str, Peer] = {}
+        self._gpus_in_use: dict[str, frozenset[int]] = {}
+        self._watchers: dict[str, set[Peer]] = {}
+        self._requests: dict[str, bytes] = {}
+        self._results: dict[str, tuple[Header, Sequence[Buffer]]] = {}
+        self._event_counts: dict[str, int] = {}
+        self._changed: dict[str, Job] = {}
+        self._apt_allowed: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+        self._idle_since = time.time()
+
+    # --- life ---------------------------------------------------------------------------------
+
+    async def run(self, announce: Callable[[str], None]) -> None:
+        """Serve until `stop`, or until nobody has needed the engine for `engine_idle_s`.
+
+        Args:
+            announce: Called with the URL once the engine can be reached.
+        """
+        self._restore()
+        self.spawn(self.store.run())
+        door, self.url = await listen(self.settings.engine_url, lambda: Peer(self.token, self._accept))
+        announce(self.url)
+        self.spawn(self._prune())
+        self.spawn(self._keep_time())
+        await self._stopping.wait()
+        door.close()
+        for worker_id in self._processes:
+            self._processes.kill(worker_id)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.store.close()
+
+    def stop(self) -> None:
+        """End the engine and its workers; unfinished jobs stay stored and go on in the next one."""
+        self._stopping.set()
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine; what it raises ends the engine with a traceback in its log."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "a task of the engine failed", "exception": error, "task": task}
+            )
+
+    def _restore(self) -> None:
+        self.control.restore()
+        unfinished = self.store.unfinished()
+        for job, request in unfinished:
+            self._requests[job.id] = request
+        known = [job for job, _ in unfinished if job.endpoint_id in self.machine.endpoints]
+        self.machine.restore(known, time.time())
+
+    async def _keep_time(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            if not self.machine.is_idle or self._clients:
+                self._idle_since = time.time()
+            elif time.time() - self._idle_since > self.settings.engine_idle_s:
+                self.stop()
+            self.post(Tick())
+
+    async def _prune(self) -> None:
+        while True:
+            await self.store.flushed()
+            self.store.prune(time.time() - RETENTION_S)
+            self._remove_old_spills(time.time() - RETENTION_S)
+            await asyncio.sleep(PRUNE_EVERY_S)
+
+    def _remove_old_spills(self, before: float) -> None:
+        for folder in self._spill_folders:
+            for path in Path(folder).iterdir():
+                if path.stat().st_mtime < before:
+                    path.unlink(missing_ok=True)
+
+    # --- the machine --------------------------------------------------------------------------
+
+    def post(self, event: Event) -> None:
+        """Feed an event to the machine and perform what it answers."""
+        for action in self.machine.handle(event, time.time()):
+            self._perform(action)
+
+    def _perform(self, action: Action) -> None:
+        match action:
+            case JobChanged(job):
+                self._job_changed(job)
+            case SendJob(worker_id, job_id):
+                self._workers[worker_id].write(self._requests[job_id])
+            case SendCancel(worker_id, job_id):
+                self._tell(worker_id, {"type": "cancel", "job": job_id})
+            case StopWorker(worker_id):
+                self._tell(worker_id, {"type": "stop"})
+            case DropInstance(worker_id, instance_id):
+                self._tell(worker_id, {"type": "drop", "instance": instance_id})
+            case KillWorker(worker_id):
+                self._processes.kill(worker_id)
+            case PhaseChanged(job_id, phase):
+                self._tell_phase(job_id, phase)
+            case BuildEnvironment(environment):
+                self.spawn(self._build(environment))
+            case StartWorker():
+                self.spawn(self._start_worker(action))
+
+    def _tell(self, worker_id: str, header: Header) -> None:
+        peer = self._workers.get(worker_id)
+        if peer is not None:
+            peer.send(header)
+
+    # --- jobs ---------------------------------------------------------------------------------
+
+    def _job_changed(self, job: Job) -> None:
+        if job.status.is_final:
+            self._changed.pop(job.id, None)
+            self._deliver(job)
+            return
+        self.store.save_job(job, self._requests.get(job.id), None)
+        if not self._changed:
+            asyncio.get_running_loop().call_later(STATUS_DELAY_S, self._tell_changes)
+        self._changed[job.id] = job
+
+    def _tell_changes(self) -> None:
+        """Tell statuses a little late: a job that is over by then needs no word but its result."""
+        changed, self._changed = self._changed, {}
+        for job in changed.values():
+            self._tell_watchers(job.id, {"type": "status", "snapshot": snapshot(job)})
+
+    def _deliver(self, job: Job) -> None:
+        result, buffers = self._results.pop(job.id, ({"result": None}, ()))
+        header = {**result, "type": "done", "job": job.id, "snapshot": snapshot(job)}
+        frame = frames.encode(header, buffers)
+        for peer in self._watchers.pop(job.id, ()):
+            peer.write(frame)
+        self._event_counts.pop(job.id, None)
+        request = self._requests.pop(job.id, None)
+        if job.status is JobStatus.COMPLETED:
+            if path := spill_path(request):
+                Path(path).unlink(missing_ok=True)
+            request = None
+        self.store.save_job(job, request, frame)
+
+    def _tell_phase(self, job_id: str, phase: str) -> None:
+        self._tell_watchers(job_id, {"type": "phase", "phase": phase})
+
+    def _tell_watchers(self, job_id: str, event: dict[str, Any]) -> None:
+        watchers = self._watchers.get(job_id)
+        if watchers:
+            frame = frames.encode({"type": "event", "job": job_id, "event": event})
+            for peer in watchers:
+                peer.write(frame)
+
+    # --- environments and workers -------------------------------------------------------------
+
+    async def _build(self, environment: Needs) -> None:
+        def progress(text: str) -> None:
+            for job_id in self.machine.waiting_for(environment):
+                self._tell_phase(job_id, text)
+
+        try:
+            await self._provide_system(environment, progress)
+            await self.environments.build(_spec(environment), progress)
+        except FlashError as error:
+            self.post(EnvironmentFailed(environment, str(error)))
+        else:
+            self.post(EnvironmentReady(environment))
+
+    async def _provide_system(self, environment: Needs, progress: Callable[[str], None]) -> None:
+        if not environment.system:
+            return
+        missing = await missing_system_packages(sorted(environment.system))
+        if not missing:
+            return
+        if not self._apt_allowed.issuperset(missing):
+            raise FlashError(
+                f"System packages are missing on this machine: {', '.join(missing)}.",
+                hint="Install them, or let flash_nb do it: --allow-apt (needs the right to run apt-get).",
+            )
+        await install_system_packages(missing, progress)
+
+    async def _start_worker(self, action: StartWorker) -> None:
+        worker_id, environment = action.worker_id, action.environment
+        log = self.settings.home / "workers" / f"{worker_id}.log"
+        try:
+            built = await self.environments.build(_spec(environment), lambda _: None)
+            await self._processes.start(
+                WorkerStart(
+                    worker_id=worker_id,
+                    endpoint_id=action.endpoint_id,
+                    python=built.python,
+                    folder=self.settings.home / "endpoints" / action.endpoint_id,
+                    variables=self._variables(action, built.variables(inherited(os.environ))),
+                    settings={
+                        "url": self.url,
+                        "token": self.token,
+                        "worker": worker_id,
+                        "endpoint": action.endpoint_id,
+                        "python": environment.python,
+                        "requirements": sorted(environment.requirements),
+                        "system": sorted(environment.system),
+                        "spill_folders": self._spill_folders,
+                    },
+                    log=log,
+                )
+            )
+        except (OSError, FlashError) as error:
+            self.post(WorkerLost(worker_id, f"not started: {error}"))
+            return
+        reason = await self._processes.wait(worker_id)
+        self._worker_gone(worker_id, reason + _tail(log))
+
+    def _variables(self, action: StartWorker, environment: dict[str, str]) -> dict[str, str]:
+        spec = self.control.endpoints[action.endpoint_id]
+        variables = {**environment, **spec["env"]}
+        if spec["gpu_count"] and self.gpus:
+            chosen = hardware.assign(self._gpus_in_use, spec["gpu_count"], self.gpus)
+            self._gpus_in_use[action.worker_id] = frozenset(chosen)
+            variables["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, chosen))
+        else:
+            variables["CUDA_VISIBLE_DEVICES"] = ""
+        return variables
+
+    def _worker_gone(self, worker_id: str, reason: str) -> None:
+        self._gpus_in_use.pop(worker_id, None)
+        self._workers.pop(worker_id, None)
+        self.post(WorkerLost(worker_id, reason))
+
+    # --- the channel --------------------------------------------------------------------------
+
+    def _accept(self, peer: Peer, hello: Header) -> Callable[[Header, Sequence[Buffer]], None] | None:
+        if hello["type"] == "client":
+            return self._accept_client(peer, hello["client"])
+        if hello["type"] == "worker":
+            return self._accept_worker(peer, hello)
+        return None
+
+    def _accept_client(self, peer: Peer, client_id: str) -> Callable[[Header, Sequence[Buffer]], None]:
+        self._clients[client_id] = peer
+        peer.on_close = lambda: self._client_closed(peer, client_id)
+        peer.send(
+            {
+                "type": "welcome",
+                "version": flash_nb.__version__,
+                "pid": os.getpid(),
+                "spill_folders": self._spill_folders,
+            }
+        )
+        return lambda header, buffers: self._from_client(peer, client_id, header, buffers)
+
+    def _client_closed(self, peer: Peer, client_id: str) -> None:
+        for watchers in self._watchers.values():
+            watchers.discard(peer)
+        if self._clients.get(client_id) is peer:
+            del self._clients[client_id]
+            loop = asyncio.get_running_loop()
+            loop.call_later(CLIENT_GRACE_S, self._forget_client, client_id)
+
+    def _forget_client(self, client_id: str) -> None:
+        if client_id not in self._clients:
+            self.post(ClientLeft(client_id))
+
+    def _from_client(self, peer: Peer, client_id: str, header: Header, buffers: Sequence[Buffer]) -> None:
+        match header["type"]:
+            case "submit":
+                self._submit(peer, client_id, header, buffers)
+            case "cancel":
+                self.post(CancelRequested(header["job"]))
+            case "release":
+                self.post(InstanceReleased(header["instance"]))
+            case "received":
+                self._forget_result(header["job"])
+            case "watch":
+                self.spawn(self._watch(peer, header["job"]))
+            case "call":
+                self.spawn(self._answer(peer, header))
+
+    async def _answer(self, peer: Peer, header: Header) -> None:
+        reply: dict[str, Any] = {"type": "reply", "call": header["call"]}
+        try:
+            reply["result"] = await self.control.call(header["method"], header["params"])
+        except FlashError as error:
+            reply["error"] = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+        peer.send(reply)
+
+    def _submit(self, peer: Peer, client_id: str, header: Header, buffers: Sequence[Buffer]) -> None:
+        job_id = header["job"]
+        if job_id in self.machine.jobs:
+            self._watchers.setdefault(job_id, set()).add(peer)
+            return
+        if header.get("again"):
+            self.spawn(self._submit_again(peer, client_id, header, buffers))
+            return
+        self._submit_new(peer, client_id, header, buffers)
+
+    async def _submit_again(
+        self, peer: Peer, client_id: str, header: Header, buffers: Sequence[Buffer]
+    ) -> None:
+        await self.store.flushed()
+        if self.store.job(header["job"]) is None:
+            self._submit_new(peer, client_id, header, buffers)
+        else:
+            await self._watch(peer, header["job"])
+
+    def _submit_new(self, peer: Peer, client_id: str, header: Header, buffers: Sequence[Buffer]) -> None:
+        job_id, needs, now = header["job"], header["needs"], time.time()
+        frame = {"type": "job", "job": job_id, "request": header["request"]}
+        if "spill" in header:
+            frame["spill"] = header["spill"]
+        self._requests[job_id] = frames.encode(frame, buffers)
+        self._watchers.setdefault(job_id, set()).add(peer)
+        self._apt_allowed.update(header.get("allow_apt", ()))
+        job = Job(
+            id=job_id,
+            endpoint_id=header["endpoint"],
+            needs=Needs(
+                needs["python"],
+                frozenset(needs["requirements"]),
+                frozenset(needs["system"]),
+                needs["instance"],
+            ),
+            submitted_at=now,
+            expires_at=now + (header.get("ttl") or DEFAULT_TTL_S),
+            timeout_s=header.get("timeout"),
+            client_id=client_id,
+        )
+        if job.endpoint_id in self.machine.endpoints:
+            self.post(JobSubmitted(job))
+        else:
+            job.status, job.ended_at = JobStatus.FAILED, now
+            job.error = f"its endpoint {job.endpoint_id} does not exist any more"
+            self._job_changed(job)
+        if header.get("sync"):
+            self.spawn(self._confirm(peer, job_id))
+
+    async def _confirm(self, peer: Peer, job_id: str) -> None:
+        await self.store.flushed()
+        peer.send({"type": "event", "job": job_id, "event": {"type": "stored"}})
+
+    async def _watch(self, peer: Peer, job_id: str) -> None:
+        await self.store.flushed()
+        found = self.store.job(job_id)
+        if found is None:
+            header = {"type": "done", "job": job_id, "snapshot": None, "result": None}
+            peer.send(header)
+            return
+        for event in self.store.events(job_id):
+            peer.send({"type": "event", "job": job_id, "event": event})
+        job, result = found
+        if job_id in self.machine.jobs:
+            self._watchers.setdefault(job_id, set()).add(peer)
+            self._changed.setdefault(job_id, self.machine.jobs[job_id])
+            self._tell_changes()
+        elif result is not None:
+            peer.write(result)
+
+    def _forget_result(self, job_id: str) -> None:
+        """The kernel has mapped the result: its spill file can go."""
+        self.spawn(self._delete_spill(job_id))
+
+    async def _delete_spill(self, job_id: str) -> None:
+        await self.store.flushed()
+        found = self.store.job(job_id)
+        path = spill_path(found[1]) if found else None
+        if path:
+            Path(path).unlink(missing_ok=True)
+
+    def _accept_worker(self, peer: Peer, hello: Header) -> Callable[[Header, Sequence[Buffer]], None]:
+        worker_id = hello["worker"]
+        self._workers[worker_id] = peer
+        self._processes.adopt(worker_id, hello["pid"])
+        peer.on_close = lambda: self._worker_closed(peer, worker_id)
+        self.post(
+            WorkerConnected(
+                worker_id,
+                hello["endpoint"],
+                Needs(hello["python"], frozenset(hello["requirements"]), frozenset(hello["system"])),
+                hello["job"],
+                tuple(hello["instances"]),
+            )
+        )
+        return lambda header, buffers: self._from_worker(worker_id, header, buffers)
+
+    def _worker_closed(self, peer: Peer, worker_id: str) -> None:
+        if self._workers.get(worker_id) is peer:
+            del self._workers[worker_id]
+            self._processes.kill(worker_id)
+            if worker_id not in self._processes:
+                self._worker_gone(worker_id, "gone")
+
+    def _from_worker(self, worker_id: str, header: Header, buffers: Sequence[Buffer]) -> None:
+        match header["type"]:
+            case "done":
+                self._done(worker_id, header, buffers)
+            case "released":
+                self.post(JobFinished(worker_id, header["job"], error="released"))
+            case "event":
+                self._event(header["job"], header["event"])
+
+    def _done(self, worker_id: str, header: Header, buffers: Sequence[Buffer]) -> None:
+        job = self.machine.jobs.get(header["job"])
+        result = header["result"]
+        if job is not None and job.worker_id == worker_id:
+            self._results[job.id] = (
+                {"result": result} | ({"spill": header["spill"]} if "spill" in header else {}),
+                buffers,
+            )
+        elif "spill" in header:
+            Path(header["spill"]["path"]).unlink(missing_ok=True)
+        error = None if result["ok"] else _sentence(result["error"])
+        self.post(JobFinished(worker_id, header["job"], error))
+
+    def _event(self, job_id: str | None, event: dict[str, Any]) -> None:
+        if job_id not in self.machine.jobs:
+            return
+        number = self._event_counts.get(job_id, 0)
+        self._event_counts[job_id] = number + 1
+        self.store.save_event(job_id, number, event)
+        self._tell_watchers(job_id, event)
+
+
+def snapshot(job: Job) -> dict[str, Any]:
+    """Return a job as `flash_nb.protocol.channel.Snapshot`."""
+    return {
+        "id": job.id,
+        "endpoint": job.endpoint_id,
+        "status": job.status.value,
+        "worker": job.worker_id,
+        "attempts": job.attempts,
+        "submitted_at": job.submitted_at,
+        "started_at": job.started_at,
+        "ended_at": job.ended_at,
+        "queued_s": job.queued_s,
+        "cold_s": job.cold_s,
+        "run_s": job.run_s,
+        "error": job.error,
+        "error_type": job.error_type,
+    }
+
+
+def _spec(environment: Needs) -> EnvironmentSpec:
+    return EnvironmentSpec.of(environment.python, sorted(environment.requirements))
+
+
+def _sentence(error: dict[str, Any] | None) -> str:
+    return f"{error['type']}: {error['message']}" if error else "interrupted"
+
+
+def _spill_folders(home: Path) -> list[str]:
+    """Return where large buffers go: memory first, the disk where memory is short."""
+    folders = [home / "spill"]
+    memory = Path("/dev/shm")  # noqa: S108 - shared memory is what it is for; the folder is private
+    if memory.is_dir() and os.access(memory, os.W_OK):
+        digest = hashlib.sha256(str(home).encode()).hexdigest()[:12]
+        folders.insert(0, memory / f"flash-{os.getuid()}-{digest}")
+    for folder in folders:
+        private_folder(folder)
+    return [str(folder) for folder in folders]
+
+
+def _tail(log: Path, size: int = 500) -> str:
+    with contextlib.suppress(OSError):
+        text = log.read_text(errors="replace")[-size:].strip()
+        return f"; it last said: {text}" if text else ""
+    return ""

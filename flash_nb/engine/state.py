@@ -1,0 +1,815 @@
+"""The engine's logic: one pure machine, ``handle(event, now) -> actions``.
+
+Nothing here touches a clock, a socket, a process or a disk. The server feeds events in, performs
+the actions that come out, and feeds what happens back in. Times are POSIX seconds.
+
+Two designs were sketched. *One task per job and per worker*, each awaiting queues and conditions,
+reads naturally but hides its state in suspended frames: it cannot be stored, and every race is a
+new interleaving to find. *One state, one function* makes each race an order of events that a test
+can write down, and makes restarting after a crash the same code as starting.
+
+What a job waits for::
+
+    IN_QUEUE ── environment absent ──> BuildEnvironment ── ready ──┐
+        │                                                          v
+        ├── an idle worker covers its needs ───────────────> SendJob, IN_PROGRESS
+        ├── fewer workers than workersMax ──> StartWorker ── connected ──> SendJob
+        └── all workers busy, or idle in another environment (StopWorker) ──> waits
+
+A worker::
+
+    STARTING ─> IDLE <─> BUSY ─> RELEASING (its job became final without it: cancel, time-out)
+                 │        │          └── let go in time ─> IDLE, else KillWorker
+                 └────────┴─> STOPPING ─> gone (WorkerLost at any point: its job is queued again)
+
+Jobs with the same needs (`Job.needs`) wait in one line, so that scheduling looks at the head of
+each line and not at every job.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple
+
+from flash_nb.jobs import TRANSITIONS, JobStatus
+
+MAX_ATTEMPTS = 3
+MAX_START_FAILURES = 3
+START_GRACE_S = 60.0
+RELEASE_GRACE_S = 2.0
+RECONNECT_GRACE_S = 15.0
+TICK_S = 0.25
+
+
+class Needs(NamedTuple):
+    """What a job asks of its worker: an environment that covers it, and whose instance it is.
+
+    `requirements` are Python packages, `system` packages of the operating system.
+    """
+
+    python: str
+    requirements: frozenset[str] = frozenset()
+    system: frozenset[str] = frozenset()
+    instance: str | None = None
+
+    @property
+    def environment(self) -> Needs:
+        """The same needs for any instance: what an environment is built for."""
+        return self._replace(instance=None)
+
+    def covered_by(self, environment: Needs) -> bool:
+        """True if a worker of `environment` has all that these needs name."""
+        return (
+            self.python == environment.python
+            and self.requirements <= environment.requirements
+            and self.system <= environment.system
+        )
+
+
+@dataclass(slots=True)
+class Job:
+    """One job. `timeout_s` counts from its start, `expires_at` is its TTL as a time.
+
+    `error_type` names the class of `flash_nb.errors` that fits, if its own code did not raise.
+    """
+
+    id: str
+    endpoint_id: str
+    needs: Needs
+    submitted_at: float
+    expires_at: float
+    timeout_s: float | None = None
+    client_id: str = ""
+    status: JobStatus = JobStatus.IN_QUEUE
+    attempts: int = 0
+    worker_id: str = ""
+    started_at: float | None = None
+    ended_at: float | None = None
+    cold_s: float = 0.0
+    error: str = ""
+    error_type: str = ""
+
+    @property
+    def queued_s(self) -> float:
+        """Seconds spent waiting for a worker that was there already."""
+        if self.started_at is None:
+            return 0.0
+        return max(0.0, self.started_at - self.submitted_at - self.cold_s)
+
+    @property
+    def run_s(self) -> float:
+        """Seconds on the worker."""
+        if self.started_at is None or self.ended_at is None:
+            return 0.0
+        return max(0.0, self.ended_at - self.started_at)
+
+
+class WorkerStatus(Enum):
+    """Where a worker stands; see the drawing above."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    BUSY = "busy"
+    RELEASING = "releasing"
+    STOPPING = "stopping"
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker. `deadline` is when patience ends in the states that have one."""
+
+    id: str
+    endpoint_id: str
+    environment: Needs
+    status: WorkerStatus = WorkerStatus.STARTING
+    job_id: str | None = None
+    ready_at: float = 0.0
+    idle_since: float = 0.0
+    deadline: float | None = None
+    revision: int = 0
+    instances: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """How an endpoint scales; times in seconds."""
+
+    workers_min: int = 0
+    workers_max: int = 3
+    idle_timeout_s: float = 5.0
+    timeout_s: float | None = None
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """An endpoint with its waiting lines and its workers.
+
+    A worker of an older `revision` takes no further job: the endpoint's settings have changed.
+    """
+
+    id: str
+    scaling: Scaling
+    revision: int = 0
+    lines: dict[Needs, deque[str]] = field(default_factory=dict)
+    workers: dict[str, Worker] = field(default_factory=dict)
+    warm: Needs | None = None
+    start_failures: int = 0
+
+
+@dataclass(slots=True)
+class Instance:
+    """A remote object: it lives on one worker, and its client decides how long."""
+
+    id: str
+    client_id: str
+    worker_id: str
+    lost: bool = False
+
+
+# --- events -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSaved:
+    """An endpoint was created or changed; with `replace_workers` they end after their job."""
+
+    endpoint_id: str
+    scaling: Scaling
+    environment: Needs
+    replace_workers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointDeleted:
+    """An endpoint is to go, with its workers; its jobs are cancelled."""
+
+    endpoint_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobSubmitted:
+    """A new job; a job whose id is known already is ignored."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """Somebody wants the job to end."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobFinished:
+    """A worker says that it is done with a job."""
+
+    worker_id: str
+    job_id: str
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentReady:
+    """Workers can be started in the environment."""
+
+    environment: Needs
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentFailed:
+    """The environment cannot be built."""
+
+    environment: Needs
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConnected:
+    """A worker reached the engine: newly started, or found again after the engine restarted."""
+
+    worker_id: str
+    endpoint_id: str
+    environment: Needs
+    job_id: str | None = None
+    instances: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost:
+    """A worker is gone; `reason` is a phrase such as "killed by signal 9"."""
+
+    worker_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceReleased:
+    """A remote object is not used any more."""
+
+    instance_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLeft:
+    """A kernel ended: its remote objects are released."""
+
+    client_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passed; the server sends one every `TICK_S` while anything is up."""
+
+
+Event = (
+    EndpointSaved
+    | EndpointDeleted
+    | JobSubmitted
+    | CancelRequested
+    | JobFinished
+    | EnvironmentReady
+    | EnvironmentFailed
+    | WorkerConnected
+    | WorkerLost
+    | InstanceReleased
+    | ClientLeft
+    | Tick
+)
+
+# --- actions ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class JobChanged:
+    """Store the job and tell those who watch it."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseChanged:
+    """Tell those who watch the job what it waits for."""
+
+    job_id: str
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendJob:
+    """Give the job to the worker."""
+
+    worker_id: str
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendCancel:
+    """Ask the worker to stop this job."""
+
+    worker_id: str
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartWorker:
+    """Start a worker process."""
+
+    worker_id: str
+    endpoint_id: str
+    environment: Needs
+
+
+@dataclass(frozen=True, slots=True)
+class StopWorker:
+    """Let the worker end by itself: it is idle."""
+
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class KillWorker:
+    """End the worker's process group now."""
+
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropInstance:
+    """Tell the worker to forget a remote object."""
+
+    worker_id: str
+    instance_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class BuildEnvironment:
+    """Build the environment, then report `EnvironmentReady` or `EnvironmentFailed`."""
+
+    environment: Needs
+
+
+Action = (
+    JobChanged
+    | PhaseChanged
+    | SendJob
+    | SendCancel
+    | StartWorker
+    | StopWorker
+    | KillWorker
+    | DropInstance
+    | BuildEnvironment
+)
+
+
+class Machine:
+    """The state of one engine.
+
+    Attributes:
+        endpoints, jobs, workers: What exists, by id. Final jobs leave `jobs`: the store has them.
+    """
+
+    def __init__(self, *, seed: str = "") -> None:
+        self.endpoints: dict[str, Endpoint] = {}
+        self.jobs: dict[str, Job] = {}
+        self.workers: dict[str, Worker] = {}
+        self.instances: dict[str, Instance] = {}
+        self._ready: set[Needs] = set()
+        self._building: set[Needs] = set()
+        self._seed = seed
+        self._started = 0
+        self._actions: list[Action] = []
+        self._now = 0.0
+
+    def restore(self, jobs: Iterable[Job], now: float) -> None:
+        """Take over unfinished jobs of an engine that died; endpoints must have been saved before.
+
+        A running job is left with its worker for `RECONNECT_GRACE_S`: workers outlive the engine.
+        """
+        for job in jobs:
+            self.jobs[job.id] = job
+            endpoint = self.endpoints[job.endpoint_id]
+            if job.status is JobStatus.IN_QUEUE:
+                self._line(endpoint, job).append(job.id)
+                continue
+            worker = Worker(
+                job.worker_id,
+                endpoint.id,
+                job.needs.environment,
+                WorkerStatus.BUSY,
+                job.id,
+                deadline=now + RECONNECT_GRACE_S,
+            )
+            self._add_worker(endpoint, worker)
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Apply one event; return what is to be done, in order."""
+        self._actions = []
+        self._now = now
+        match event:
+            case JobSubmitted(job):
+                self._submit(job)
+            case JobFinished():
+                self._finish(event)
+            case CancelRequested(job_id):
+                self._end_early(job_id, JobStatus.CANCELLED, "cancelled")
+            case WorkerConnected():
+                self._connect(event)
+            case WorkerLost(worker_id, reason):
+                self._lose(worker_id, reason)
+            case EnvironmentReady(environment):
+                self._building.discard(environment)
+                self._ready.add(environment)
+                self._schedule_all()
+            case EnvironmentFailed(environment, error):
+                self._building.discard(environment)
+                self._fail_waiting(environment, error, "WorkerEnvironmentError")
+            case EndpointSaved():
+                self._save_endpoint(event)
+            case EndpointDeleted(endpoint_id):
+                self._delete_endpoint(endpoint_id)
+            case InstanceReleased(instance_id):
+                self._release(instance_id)
+            case ClientLeft(client_id):
+                for instance in [i for i in self.instances.values() if i.client_id == client_id]:
+                    self._release(instance.id)
+            case Tick():
+                self._tick()
+        return self._actions
+
+    def waiting_for(self, environment: Needs) -> Iterator[str]:
+        """Yield the ids of the jobs that wait for an environment."""
+        for endpoint in self.endpoints.values():
+            for needs, line in endpoint.lines.items():
+                if needs.environment == environment:
+                    yield from line
+
+    @property
+    def is_idle(self) -> bool:
+        """True if no job is unfinished and no worker is up."""
+        return not self.jobs and not self.workers
+
+    # --- jobs ---------------------------------------------------------------------------------
+
+    def _submit(self, job: Job) -> None:
+        if job.id in self.jobs:
+            return
+        endpoint = self.endpoints[job.endpoint_id]
+        job.timeout_s = job.timeout_s or endpoint.scaling.timeout_s
+        self.jobs[job.id] = job
+        self._actions.append(JobChanged(job))
+        instance = self._instance_of(job)
+        if instance is not None and instance.lost:
+            self._end(job, JobStatus.FAILED, _lost_instance(instance), "WorkerLostError")
+            return
+        self._line(endpoint, job).append(job.id)
+        self._schedule(endpoint)
+
+    def _instance_of(self, job: Job) -> Instance | None:
+        return self.instances.get(job.needs.instance) if job.needs.instance else None
+
+    def _finish(self, event: JobFinished) -> None:
+        worker = self.workers.get(event.worker_id)
+        job = self.jobs.get(event.job_id)
+        if job is not None and job.worker_id == event.worker_id:
+            if event.error is None:
+                self._end(job, JobStatus.COMPLETED)
+            else:
+                self._end(job, JobStatus.FAILED, event.error)
+        if worker is not None and worker.job_id == event.job_id:
+            self._set_idle(worker)
+            self._schedule(self.endpoints[worker.endpoint_id])
+
+    def _end_early(self, job_id: str, status: JobStatus, error: str) -> None:
+        job = self.jobs.get(job_id)
+        if job is None:
+            return
+        endpoint = self.endpoints[job.endpoint_id]
+        if job.status is JobStatus.IN_QUEUE:
+            self._line(endpoint, job).remove(job.id)
+        worker = self.workers.get(job.worker_id)
+        if worker is not None and worker.job_id == job.id:
+            worker.status = WorkerStatus.RELEASING
+            worker.deadline = self._now + RELEASE_GRACE_S
+            self._actions.append(SendCancel(worker.id, job.id))
+        self._end(job, status, error)
+
+    def _end(self, job: Job, status: JobStatus, error: str = "", error_type: str = "") -> None:
+        self._move(job, status)
+        job.ended_at = self._now
+        job.error = error
+        job.error_type = error_type
+        del self.jobs[job.id]
+        self._actions.append(JobChanged(job))
+
+    @staticmethod
+    def _move(job: Job, status: JobStatus) -> None:
+        if status not in TRANSITIONS[job.status]:
+            raise AssertionError(f"job {job.id} cannot go from {job.status.value} to {status.value}")
+        job.status = status
+
+    def _requeue(self, endpoint: Endpoint, job: Job, reason: str) -> None:
+        instance = self._instance_of(job)
+        if instance is not None and instance.lost:
+            self._end(job, JobStatus.FAILED, _lost_instance(instance), "WorkerLostError")
+        elif job.attempts >= MAX_ATTEMPTS:
+            error = f"its worker died {job.attempts} times; the last one was {reason}"
+            self._end(job, JobStatus.FAILED, error, "WorkerLostError")
+        else:
+            self._move(job, JobStatus.IN_QUEUE)
+            job.worker_id, job.started_at = "", None
+            self._line(endpoint, job).appendleft(job.id)
+            self._actions.append(JobChanged(job))
+
+    # --- scheduling ---------------------------------------------------------------------------
+
+    @staticmethod
+    def _line(endpoint: Endpoint, job: Job) -> deque[str]:
+        return endpoint.lines.setdefault(job.needs, deque())
+
+    def _schedule_all(self) -> None:
+        for endpoint in self.endpoints.values():
+            self._schedule(endpoint)
+
+    def _schedule(self, endpoint: Endpoint) -> None:
+        for needs in [needs for needs, line in endpoint.lines.items() if not line]:
+            del endpoint.lines[needs]
+        for needs in sorted(endpoint.lines, key=lambda n: self.jobs[endpoint.lines[n][0]].submitted_at):
+            self._serve(endpoint, needs)
+        self._keep_warm(endpoint)
+
+    def _serve(self, endpoint: Endpoint, needs: Needs) -> None:
+        """Give idle workers to a line, then start workers for what is left of it."""
+        line = endpoint.lines[needs]
+        instance = self.instances.get(needs.instance) if needs.instance else None
+        while line and (worker := self._idle_worker(endpoint, needs, instance)):
+            self._assign(worker, self.jobs[line.popleft()])
+            instance = self.instances.get(needs.instance) if needs.instance else None
+        if not line or instance is not None:
+            return
+        wanted = 1 if needs.instance else len(line)
+        self._start_workers(endpoint, needs.environment, wanted, line[0])
+
+    def _idle_worker(self, endpoint: Endpoint, needs: Needs, instance: Instance | None) -> Worker | None:
+        if instance is not None:
+            worker = self.workers.get(instance.worker_id)
+            return worker if worker is not None and worker.status is WorkerStatus.IDLE else None
+        fitting = (
+            w
+            for w in endpoint.workers.values()
+            if w.status is WorkerStatus.IDLE and needs.covered_by(w.environment)
+        )
+        return min(fitting, key=lambda w: (len(w.instances), len(w.environment.requirements)), default=None)
+
+    def _assign(self, worker: Worker, job: Job) -> None:
+        self._move(job, JobStatus.IN_PROGRESS)
+        job.worker_id = worker.id
+        job.started_at = self._now
+        job.attempts += 1
+        job.cold_s = max(0.0, worker.ready_at - job.submitted_at)
+        worker.status, worker.job_id = WorkerStatus.BUSY, job.id
+        self.endpoints[worker.endpoint_id].warm = worker.environment
+        instance_id = job.needs.instance
+        if instance_id and instance_id not in self.instances:
+            self.instances[instance_id] = Instance(instance_id, job.client_id, worker.id)
+            worker.instances.add(instance_id)
+        self._actions += (JobChanged(job), SendJob(worker.id, job.id))
+
+    def _start_workers(self, endpoint: Endpoint, environment: Needs, wanted: int, first: str) -> None:
+        if environment not in self._ready:
+            self._build(environment)
+            return
+        starting = sum(
+            w.status is WorkerStatus.STARTING and environment.covered_by(w.environment)
+            for w in endpoint.workers.values()
+        )
+        room = endpoint.scaling.workers_max - len(endpoint.workers)
+        for _ in range(min(wanted - starting, room)):
+            self._start_worker(endpoint, environment)
+            self._actions.append(PhaseChanged(first, "starting worker"))
+        if room <= 0 and not starting:
+            self._make_room(endpoint, environment)
+
+    def _build(self, environment: Needs) -> None:
+        if environment not in self._building:
+            self._building.add(environment)
+            self._actions.append(BuildEnvironment(environment))
+
+    def _start_worker(self, endpoint: Endpoint, environment: Needs) -> None:
+        self._started += 1
+        worker = Worker(
+            f"w-{self._seed}{self._started}",
+            endpoint.id,
+            environment,
+            deadline=self._now + START_GRACE_S,
+            revision=endpoint.revision,
+        )
+        self._add_worker(endpoint, worker)
+        self._actions.append(StartWorker(worker.id, endpoint.id, environment))
+
+    def _add_worker(self, endpoint: Endpoint, worker: Worker) -> None:
+        self.workers[worker.id] = endpoint.workers[worker.id] = worker
+
+    def _make_room(self, endpoint: Endpoint, environment: Needs) -> None:
+        """Stop one idle worker of another environment; its place is filled when it is gone."""
+        if any(w.status is WorkerStatus.STOPPING for w in endpoint.workers.values()):
+            return
+        for worker in endpoint.workers.values():
+            fits = environment.covered_by(worker.environment)
+            if worker.status is WorkerStatus.IDLE and not worker.instances and not fits:
+                self._stop(worker)
+                return
+
+    def _keep_warm(self, endpoint: Endpoint) -> None:
+        missing = endpoint.scaling.workers_min - len(endpoint.workers)
+        if missing <= 0 or endpoint.warm is None or endpoint.start_failures >= MAX_START_FAILURES:
+            return
+        if endpoint.warm not in self._ready:
+            self._build(endpoint.warm)
+            return
+        for _ in range(missing):
+            self._start_worker(endpoint, endpoint.warm)
+
+    # --- workers ------------------------------------------------------------------------------
+
+    def _connect(self, event: WorkerConnected) -> None:
+        endpoint = self.endpoints.get(event.endpoint_id)
+        if endpoint is None:
+            self._actions.append(KillWorker(event.worker_id))
+            return
+        worker = self.workers.get(event.worker_id)
+        if worker is None:
+            worker = Worker(
+                event.worker_id, event.endpoint_id, event.environment, revision=endpoint.revision
+            )
+            self._add_worker(endpoint, worker)
+        worker.environment = event.environment
+        worker.ready_at = worker.ready_at or self._now
+        worker.deadline = None
+        endpoint.start_failures = 0
+        self._ready.add(event.environment)
+        self._adopt_instances(worker, event.instances)
+        if event.job_id is None:
+            self._take_back(endpoint, worker)
+            self._set_idle(worker)
+        elif worker.job_id != event.job_id:
+            self._refuse_job(worker, event.job_id)
+        self._schedule(endpoint)
+
+    def _adopt_instances(self, worker: Worker, instance_ids: Iterable[str]) -> None:
+        for instance_id in instance_ids:
+            worker.instances.add(instance_id)
+            self.instances.setdefault(instance_id, Instance(instance_id, "", worker.id))
+
+    def _take_back(self, endpoint: Endpoint, worker: Worker) -> None:
+        """Queue the job that we believed this worker to run: it holds none."""
+        job = self.jobs.get(worker.job_id or "")
+        if job is not None:
+            self._requeue(endpoint, job, "restarted")
+
+    def _refuse_job(self, worker: Worker, job_id: str) -> None:
+        """Make a returning worker drop a job that ended or moved while it was away."""
+        worker.job_id = job_id
+        worker.status = WorkerStatus.RELEASING
+        worker.deadline = self._now + RELEASE_GRACE_S
+        self._actions.append(SendCancel(worker.id, job_id))
+
+    def _set_idle(self, worker: Worker) -> None:
+        worker.status, worker.job_id = WorkerStatus.IDLE, None
+        worker.idle_since, worker.deadline = self._now, None
+        if worker.revision != self.endpoints[worker.endpoint_id].revision:
+            self._stop(worker)
+
+    def _stop(self, worker: Worker) -> None:
+        worker.status = WorkerStatus.STOPPING
+        worker.deadline = self._now + RELEASE_GRACE_S
+        self._actions.append(StopWorker(worker.id))
+
+    def _lose(self, worker_id: str, reason: str) -> None:
+        worker = self.workers.pop(worker_id, None)
+        if worker is None:
+            return
+        endpoint = self.endpoints[worker.endpoint_id]
+        del endpoint.workers[worker_id]
+        for instance_id in worker.instances:
+            self.instances[instance_id].lost = True
+        if worker.status is WorkerStatus.STARTING:
+            self._count_start_failure(endpoint, worker, reason)
+        job = self.jobs.get(worker.job_id or "")
+        if job is not None:
+            self._requeue(endpoint, job, reason)
+        self._schedule(endpoint)
+
+    def _count_start_failure(self, endpoint: Endpoint, worker: Worker, reason: str) -> None:
+        endpoint.start_failures += 1
+        if endpoint.start_failures >= MAX_START_FAILURES:
+            self._ready.discard(worker.environment)
+            error = f"a worker could not be started {MAX_START_FAILURES} times: {reason}"
+            self._fail_waiting(worker.environment, error, "WorkerLostError")
+
+    def _fail_waiting(self, environment: Needs, error: str, error_type: str) -> None:
+        for job_id in list(self.waiting_for(environment)):
+            job = self.jobs[job_id]
+            endpoint = self.endpoints[job.endpoint_id]
+            self._line(endpoint, job).remove(job_id)
+            endpoint.start_failures = 0
+            self._end(job, JobStatus.FAILED, error, error_type)
+        for endpoint in self.endpoints.values():
+            if endpoint.warm == environment:
+                endpoint.warm = None
+
+    # --- endpoints and instances --------------------------------------------------------------
+
+    def _save_endpoint(self, event: EndpointSaved) -> None:
+        endpoint = self.endpoints.setdefault(event.endpoint_id, Endpoint(event.endpoint_id, event.scaling))
+        endpoint.scaling = event.scaling
+        if endpoint.warm is None:
+            endpoint.warm = event.environment
+        if event.replace_workers:
+            endpoint.revision += 1
+            for worker in endpoint.workers.values():
+                if worker.status is WorkerStatus.IDLE:
+                    self._stop(worker)
+        self._schedule(endpoint)
+
+    def _delete_endpoint(self, endpoint_id: str) -> None:
+        endpoint = self.endpoints.get(endpoint_id)
+        if endpoint is None:
+            return
+        for job in [j for j in self.jobs.values() if j.endpoint_id == endpoint_id]:
+            self._end_early(job.id, JobStatus.CANCELLED, "its endpoint was deleted")
+        for worker in endpoint.workers.values():
+            del self.workers[worker.id]
+            self._actions.append(KillWorker(worker.id))
+        gone = [i.id for i in self.instances.values() if i.worker_id in endpoint.workers]
+        for instance_id in gone:
+            del self.instances[instance_id]
+        del self.endpoints[endpoint_id]
+
+    def _release(self, instance_id: str) -> None:
+        instance = self.instances.pop(instance_id, None)
+        worker = self.workers.get(instance.worker_id) if instance else None
+        if worker is not None:
+            worker.instances.discard(instance_id)
+            self._actions.append(DropInstance(worker.id, instance_id))
+            self._schedule(self.endpoints[worker.endpoint_id])
+
+    # --- time ---------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        for job in [j for j in self.jobs.values() if self._is_over(j)]:
+            self._end_early(job.id, JobStatus.TIMED_OUT, self._why_over(job))
+        for worker in list(self.workers.values()):
+            if worker.deadline is not None and worker.deadline <= self._now:
+                self._actions.append(KillWorker(worker.id))
+                self._lose(worker.id, "not answering")
+            elif self._is_idle_too_long(worker):
+                self._stop(worker)
+
+    def _is_over(self, job: Job) -> bool:
+        end = _ends_at(job)
+        return end is not None and end <= self._now
+
+    def _why_over(self, job: Job) -> str:
+        if job.expires_at <= self._now:
+            return f"its TTL of {job.expires_at - job.submitted_at:g} s passed"
+        return f"it ran longer than its execution time-out of {job.timeout_s:g} s"
+
+    def _is_idle_too_long(self, worker: Worker) -> bool:
+        end = self._idle_until(worker)
+        return end is not None and end <= self._now
+
+    def _idle_until(self, worker: Worker) -> float | None:
+        endpoint = self.endpoints[worker.endpoint_id]
+        if worker.status is not WorkerStatus.IDLE or worker.instances:
+            return None
+        staying = sum(w.status is not WorkerStatus.STOPPING for w in endpoint.workers.values())
+        if staying <= endpoint.scaling.workers_min:
+            return None
+        return worker.idle_since + endpoint.scaling.idle_timeout_s
+
+
+def _ends_at(job: Job) -> float | None:
+    if job.started_at is None or job.timeout_s is None:
+        return job.expires_at
+    return min(job.expires_at, job.started_at + job.timeout_s)
+
+
+def _lost_instance(instance: Instance) -> str:
+    return (
+        f"the worker that held the remote object {instance.id} died, and its state with it; "
+        "make a new object"
+    )
+
+
+def counters(machine: Machine, endpoint_id: str) -> Mapping[str, int]:
+    """Return how many workers and unfinished jobs an endpoint has, by status."""
+    endpoint = machine.endpoints[endpoint_id]
+    counts = {status.value: 0 for status in WorkerStatus}
+    for worker in endpoint.workers.values():
+        counts[worker.status.value] += 1
+    counts["inQueue"] = sum(len(line) for line in endpoint.lines.values())
+    return counts

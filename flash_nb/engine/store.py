@@ -1,0 +1,227 @@
+"""The store: endpoints, jobs and their events in SQLite, written in batches.
+
+The loop of the engine never waits for the disk: changes gather in memory, the latest state of each
+job replacing the one before, and a thread writes them in one transaction every `FLUSH_S`.
+Payloads are the very frames that travel (`flash_nb.worker.frames`), as BLOBs; what is over a
+megabyte is in spill files that the frames name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from flash_nb.engine.state import Job, Needs
+from flash_nb.jobs import JobStatus
+from flash_nb.worker import frames
+
+FLUSH_S = 0.02
+MAX_EVENTS_PER_JOB = 2_000
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS endpoints (id TEXT PRIMARY KEY, spec TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS jobs (
+    id TEXT PRIMARY KEY, endpoint TEXT NOT NULL, client TEXT NOT NULL, needs TEXT NOT NULL,
+    status TEXT NOT NULL, worker TEXT NOT NULL, attempts INTEGER NOT NULL,
+    submitted_at REAL NOT NULL, expires_at REAL NOT NULL, timeout_s REAL,
+    started_at REAL, ended_at REAL, cold_s REAL NOT NULL, error TEXT NOT NULL, error_type TEXT NOT NULL,
+    request BLOB, result BLOB
+);
+CREATE INDEX IF NOT EXISTS jobs_by_status ON jobs (status, submitted_at);
+CREATE TABLE IF NOT EXISTS events (job TEXT NOT NULL, number INTEGER NOT NULL, event TEXT NOT NULL,
+    PRIMARY KEY (job, number)) WITHOUT ROWID;
+"""
+_SAVE_JOB = """
+INSERT INTO jobs VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
+ON CONFLICT (id) DO UPDATE SET status=excluded.status, worker=excluded.worker,
+    attempts=excluded.attempts, started_at=excluded.started_at, ended_at=excluded.ended_at,
+    cold_s=excluded.cold_s, error=excluded.error,
+    error_type=excluded.error_type, request=excluded.request, result=excluded.result
+"""
+_UNFINISHED = (JobStatus.IN_QUEUE.value, JobStatus.IN_PROGRESS.value)
+
+
+class Store:
+    """The engine's memory on disk. Open it once; `close` writes what is left.
+
+    Args:
+        path: The database file; created with its folder's permissions.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + _SCHEMA)
+        self._reader = sqlite3.connect(path, isolation_level=None)
+        self._lock = threading.Lock()
+        self._jobs: dict[str, tuple[Job, bytes | None, bytes | None]] = {}
+        self._events: list[tuple[str, int, str]] = []
+        self._written = asyncio.Event()
+        self._changed = asyncio.Event()
+
+    # --- writing ------------------------------------------------------------------------------
+
+    def save_endpoint(self, endpoint_id: str, spec: dict[str, Any]) -> None:
+        """Write an endpoint at once: they are few."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO endpoints VALUES (?,?) ON CONFLICT (id) DO UPDATE SET spec=excluded.spec",
+                (endpoint_id, json.dumps(spec)),
+            )
+
+    def delete_endpoint(self, endpoint_id: str) -> None:
+        """Forget an endpoint."""
+        with self._transaction():
+            self._db.execute("DELETE FROM endpoints WHERE id = ?", (endpoint_id,))
+
+    def save_job(self, job: Job, request: bytes | None, result: bytes | None) -> None:
+        """Note a job for the next flush."""
+        self._jobs[job.id] = (job, request, result)
+        self._changed.set()
+
+    def _row(self, job: Job, request: bytes | None, result: bytes | None) -> tuple[Any, ...]:
+        needs = job.needs
+        return (
+            job.id,
+            job.endpoint_id,
+            job.client_id,
+            json.dumps([needs.python, sorted(needs.requirements), sorted(needs.system), needs.instance]),
+            job.status.value,
+            job.worker_id,
+            job.attempts,
+            job.submitted_at,
+            job.expires_at,
+            job.timeout_s,
+            job.started_at,
+            job.ended_at,
+            job.cold_s,
+            job.error,
+            job.error_type,
+            request,
+            result,
+        )
+
+    def save_event(self, job_id: str, number: int, event: dict[str, Any]) -> None:
+        """Note an event of a job for the next flush; after `MAX_EVENTS_PER_JOB` they are dropped."""
+        if number < MAX_EVENTS_PER_JOB:
+            self._events.append((job_id, number, json.dumps(event)))
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Flush for ever; cancel it, then `close`."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            jobs, events = self._take()
+            written, self._written = self._written, asyncio.Event()
+            await asyncio.to_thread(self._write, jobs, events)
+            written.set()
+            await asyncio.sleep(FLUSH_S)
+
+    async def flushed(self) -> None:
+        """Wait until everything that was noted before this call is on disk."""
+        self._changed.set()
+        await self._written.wait()
+
+    def close(self) -> None:
+        """Write what is left and close the database."""
+        self._write(*self._take())
+        self._reader.close()
+        self._db.close()
+
+    def _take(self) -> tuple[Sequence[tuple[Any, ...]], Sequence[tuple[str, int, str]]]:
+        jobs, self._jobs = [self._row(*entry) for entry in self._jobs.values()], {}
+        events, self._events = self._events, []
+        return jobs, events
+
+    def _write(
+        self, jobs: Sequence[tuple[Any, ...]], events: Sequence[tuple[str, int, str]]
+    ) -> None:
+        with self._transaction():
+            self._db.executemany(_SAVE_JOB, jobs)
+            self._db.executemany("INSERT OR REPLACE INTO events VALUES (?,?,?)", events)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock:
+            self._db.execute("BEGIN")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    # --- reading ------------------------------------------------------------------------------
+
+    def endpoints(self) -> dict[str, dict[str, Any]]:
+        """Return the stored endpoints: id to spec."""
+        rows = self._reader.execute("SELECT id, spec FROM endpoints ORDER BY rowid")
+        return {endpoint_id: json.loads(spec) for endpoint_id, spec in rows}
+
+    def unfinished(self) -> list[tuple[Job, bytes]]:
+        """Return the unfinished jobs with their requests, oldest first."""
+        rows = self._reader.execute(
+            "SELECT * FROM jobs WHERE status IN (?,?) ORDER BY submitted_at", _UNFINISHED
+        )
+        return [(_job(row), row[15]) for row in rows]
+
+    def job(self, job_id: str) -> tuple[Job, bytes | None] | None:
+        """Return a job and its result, if there is such a job; call `flushed` before."""
+        row = self._reader.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        return None if row is None else (_job(row), row[16])
+
+    def jobs(self, limit: int) -> list[Job]:
+        """Return the newest jobs."""
+        rows = self._reader.execute("SELECT * FROM jobs ORDER BY submitted_at DESC LIMIT ?", (limit,))
+        return [_job(row) for row in rows]
+
+    def events(self, job_id: str) -> list[dict[str, Any]]:
+        """Return the events of a job, in order, those that wait for the flush included."""
+        rows = self._reader.execute("SELECT event FROM events WHERE job = ? ORDER BY number", (job_id,))
+        waiting = [event for job, _, event in self._events if job == job_id]
+        return [json.loads(event) for event in [*(event for (event,) in rows), *waiting]]
+
+    # --- forgetting ---------------------------------------------------------------------------
+
+    def prune(self, ended_before: float) -> None:
+        """Delete jobs that ended before a time, with their events."""
+        with self._transaction():
+            rows = self._db.execute("DELETE FROM jobs WHERE ended_at < ? RETURNING id", (ended_before,))
+            self._db.executemany("DELETE FROM events WHERE job = ?", rows.fetchall())
+
+
+def spill_path(blob: bytes | None) -> str | None:
+    """Return the spill file that a stored frame names."""
+    if blob is None:
+        return None
+    for header, _ in frames.FrameReader().feed(blob):
+        place = header.get("spill")
+        return None if place is None else str(place["path"])
+    return None
+
+
+def _job(row: Sequence[Any]) -> Job:
+    python, requirements, system, instance = json.loads(row[3])
+    return Job(
+        id=row[0],
+        endpoint_id=row[1],
+        client_id=row[2],
+        needs=Needs(python, frozenset(requirements), frozenset(system), instance),
+        status=JobStatus(row[4]),
+        worker_id=row[5],
+        attempts=row[6],
+        submitted_at=row[7],
+        expires_at=row[8],
+        timeout_s=row[9],
+        started_at=row[10],
+        ended_at=row[11],
+        cold_s=row[12],
+        error=row[13],
+        error_type=row[14],
+    )

@@ -1,0 +1,6 @@
+"""The notebook face: magics, job records, and what a cell's outcome does to the user's namespace.
+
+Modules: `magics` (parse, call, return), `options` (the magic's options), `namespace` (names out of
+the notebook and back), `cell_job` (one remote cell, from text to outcome), `record` (the job record,
+pure rendering), `asyncio_run` (``asyncio.run`` at the top level of a cell).
+"""

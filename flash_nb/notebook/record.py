@@ -1,0 +1,230 @@
+"""The record of a job under its cell: what ran where, how long, and what moved. Pure rendering.
+
+It is saved with the notebook, so it is one small piece of HTML with inline styles only: no script,
+no class, no id. It stays readable where styles are dropped (GitHub), and on light and dark pages: its
+text takes its colour from the page. A status is always a word and a sign too, never a colour alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from flash_nb.jobs import JobStatus
+
+_MOST_NAMES = 8
+_MOST_TEXT = 160
+
+
+@dataclass(frozen=True)
+class ValueSize:
+    """A value that moved.
+
+    Attributes:
+        name: Its name in the notebook.
+        bytes: Its encoded size.
+        kind: Its type, for people: ``ndarray``.
+    """
+
+    name: str
+    bytes: int
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class JobView:
+    """What there is to show of a job; fields that are not known yet are empty.
+
+    Attributes:
+        title: The cell's or function's name.
+        status: Where the job stands.
+        resource: The name of the resource it runs on.
+        phase: What is being done now, while it is not final.
+        hardware: The resource's one-line description.
+        note: What must be known to read the rest, such as that a GPU is only simulated.
+        worker: The worker that took it.
+        job_id: Its id.
+        queued_s: Seconds from submission until a worker took it.
+        cold_s: Seconds that starting the worker took.
+        run_s: Seconds on the worker.
+        elapsed_s: Seconds from submission until now, or until its end.
+        dependencies: What was installed for it.
+        inputs: The values sent.
+        outputs: The values that came back.
+        changed: Names of inputs that the job changed in place and that came back.
+        unbound: Names that could not come back, each with the reason.
+        attempts: How often a worker started it.
+        error: The first line of what went wrong.
+    """
+
+    title: str
+    status: JobStatus
+    resource: str
+    phase: str = ""
+    hardware: str = ""
+    note: str | None = None
+    worker: str = ""
+    job_id: str = ""
+    queued_s: float | None = None
+    cold_s: float | None = None
+    run_s: float | None = None
+    elapsed_s: float | None = None
+    dependencies: tuple[str, ...] = ()
+    inputs: tuple[ValueSize, ...] = ()
+    outputs: tuple[ValueSize, ...] = ()
+    changed: tuple[str, ...] = ()
+    unbound: tuple[tuple[str, str], ...] = ()
+    attempts: int = 1
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class _Look:
+    sign: str
+    word: str
+    colour: str
+
+
+# Middle tones, readable on light and on dark. Not the theme's own `var(--jp-…)`: JupyterLab's sanitizer
+# removes those from a notebook that is not trusted.
+_BLUE = "#1f7fd6"
+_GREEN = "#27904a"
+_RED = "#dc4c3f"
+_AMBER = "#c2701c"
+
+_LOOKS = {
+    JobStatus.IN_QUEUE: _Look("○", "queued", _BLUE),
+    JobStatus.IN_PROGRESS: _Look("◐", "running", _BLUE),
+    JobStatus.COMPLETED: _Look("✓", "completed", _GREEN),
+    JobStatus.FAILED: _Look("✗", "failed", _RED),
+    JobStatus.CANCELLED: _Look("⊘", "cancelled", _AMBER),
+    JobStatus.TIMED_OUT: _Look("◷", "timed out", _RED),
+}
+
+_BOX = "border-left:3px solid {colour};padding:1px 0 1px 10px;margin:2px 0;font-size:13px;line-height:1.6"
+_ROWS = "padding:2px 0 3px 15px;font-size:12px"
+_LABEL = "display:inline-block;width:6.5em;opacity:.65"
+_NOTE = "border:1px solid {colour};border-radius:8px;padding:0 7px"
+
+
+def human_size(size: int) -> str:
+    """Return a size in decimal units: ``512 B``, ``7.0 MB``, ``780 MB``."""
+    if size < 1000:  # noqa: PLR2004 - the step of decimal units
+        return f"{size} B"
+    value = float(size)
+    for unit in ("KB", "MB", "GB", "TB"):
+        value /= 1000
+        if value < 999.5 or unit == "TB":  # noqa: PLR2004 - from here on it would round to 1000
+            break
+    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"  # noqa: PLR2004 - two digits
+
+
+def human_time(seconds: float) -> str:
+    """Return a duration: ``4 ms``, ``0.4 s``, ``42 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    if seconds < 0.0995:  # noqa: PLR2004 - from here on it rounds to 0.1 s
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 9.95:  # noqa: PLR2004 - two digits
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def render_html(view: JobView) -> str:
+    """Return the record as HTML: a line that is always seen, and details that fold out."""
+    look = _LOOKS[view.status]
+    head = f'<span style="color:{look.colour};font-weight:600">{look.sign} {look.word}</span> '
+    head += f"<b>{escape(view.title)}</b> on {escape(view.resource)}"
+    line = " · ".join([head, *map(escape, _facts(view))])
+    if view.note:
+        line += f' · <span style="{_NOTE.format(colour=_AMBER)}">{escape(view.note)}</span>'
+    rows = "".join(
+        f'<div><span style="{_LABEL}">{label}</span> {escape(text)}</div>' for label, text in _details(view)
+    )
+    return (
+        f'<div style="{_BOX.format(colour=look.colour)}">'
+        f'<details><summary style="cursor:pointer">{line}</summary>'
+        f'<div style="{_ROWS}">{rows}</div></details></div>'
+    )
+
+
+def render_text(view: JobView) -> str:
+    """Return the record for a terminal: the line, then hardware, then what did not come back."""
+    look = _LOOKS[view.status]
+    head = f"{look.sign} {look.word} {view.title} on {view.resource}"
+    lines = [
+        " · ".join([head, *_facts(view)]),
+        " · ".join(filter(None, [view.hardware, view.note])),
+        _unbound(view),
+    ]
+    return "\n".join(f"  {line}" if number else line for number, line in enumerate(lines) if line)
+
+
+def _facts(view: JobView) -> Iterator[str]:
+    """Yield what the line says after the name: the phase or the error, time, and sizes."""
+    if not view.status.is_final and view.phase and view.phase != _LOOKS[view.status].word:
+        yield _short(view.phase)
+    if view.elapsed_s is not None:
+        yield human_time(view.elapsed_s)
+    if view.inputs or view.outputs:
+        yield _traffic(view)
+    if view.changed:
+        yield f"changed {_names(view.changed)}"
+    if view.unbound:
+        yield f"{len(view.unbound)} not returned"
+    if view.error:
+        yield _short(view.error)
+
+
+def _details(view: JobView) -> Iterator[tuple[str, str]]:
+    """Yield a label and a text for each row that has something to say."""
+    rows = [
+        ("hardware", view.hardware),
+        ("time", _times(view)),
+        ("worker", view.worker),
+        ("job", view.job_id),
+        ("attempts", str(view.attempts) if view.attempts > 1 else ""),
+        ("installed", _names(view.dependencies)),
+        ("sent", _values(view.inputs)),
+        ("returned", _values(view.outputs)),
+        ("changed", _names(view.changed)),
+        ("not returned", _unbound(view)),
+    ]
+    return ((label, text) for label, text in rows if text)
+
+
+def _times(view: JobView) -> str:
+    parts = (("queued", view.queued_s), ("cold start", view.cold_s), ("run", view.run_s))
+    return " · ".join(f"{name} {human_time(value)}" for name, value in parts if value is not None)
+
+
+def _traffic(view: JobView) -> str:
+    moved = ((view.inputs, "in"), (view.outputs, "out"))
+    return " → ".join(
+        f"{human_size(sum(value.bytes for value in values))} {way}" for values, way in moved if values
+    )
+
+
+def _values(values: Sequence[ValueSize]) -> str:
+    return _names([f"{value.name} ({_size(value)})" for value in values])
+
+
+def _size(value: ValueSize) -> str:
+    return f"{value.kind}, {human_size(value.bytes)}" if value.kind else human_size(value.bytes)
+
+
+def _unbound(view: JobView) -> str:
+    return _names([f"{name}: {reason}" for name, reason in view.unbound], between="; ")
+
+
+def _names(names: Sequence[str], *, between: str = ", ") -> str:
+    """Return the first names, and how many there are besides: the record is saved with the notebook."""
+    more = [f"and {len(names) - _MOST_NAMES} more"] if len(names) > _MOST_NAMES else []
+    return between.join([*map(_short, names[:_MOST_NAMES]), *more])
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MOST_TEXT else text[: _MOST_TEXT - 1] + "…"

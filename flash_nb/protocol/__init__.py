@@ -1,0 +1,4 @@
+"""What travels between the parts of flash_nb; no IO.
+
+`channel` describes the frames of the local engine's stream (their bytes: `flash_nb.worker.frames`).
+"""

@@ -1,0 +1,108 @@
+"""The channel: frames between kernels, the engine and its workers.
+
+Every peer speaks first, with a *hello* that holds the token; the engine closes the stream of
+anybody else. Ids of requests and jobs are made by the client, so that sending again after a
+reconnection is harmless. Kernel to engine::
+
+    client      hello: token, client
+    call        call, method, params          answered by one ``reply``
+    submit      job, endpoint, needs, request, sync   plus buffers; sync = reply when it is on disk
+    watch       job                           replays its events, then follows it
+    cancel      job
+    release     instance
+
+Engine to kernel::
+
+    welcome     version, spill_folders
+    reply       call, result | error
+    event       job, event                    status, phase, stream, display, result, clear
+    done        job, snapshot, result         plus buffers; the last frame about a job
+
+Worker to engine: ``worker`` (hello), ``event``, ``done``, ``released``; engine to worker: ``job``,
+``cancel``, ``drop``, ``stop``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+from flash_nb.worker.namespace import Item
+
+VERSION = 1
+
+
+class JobNeeds(TypedDict):
+    """What a job asks of its worker; `instance` is the id of a remote object."""
+
+    python: str
+    requirements: list[str]
+    system: list[str]
+    instance: str | None
+
+
+class CellRequest(TypedDict):
+    """A cell. Its buffers: the encoded values of `namespace`."""
+
+    execution_type: Literal["cell"]
+    source: str
+    filename: str
+    cell: str
+    namespace: list[Item]
+    inputs: list[str]
+    outputs: list[str]
+    definitions: list[str]
+    show_value: bool
+
+
+class FunctionRequest(TypedDict):
+    """A function call. Its buffers: the namespace's values, then each argument's.
+
+    `args` and `kwargs` count the buffers of each argument.
+    """
+
+    execution_type: Literal["function"]
+    function: str
+    namespace: list[Item]
+    namespace_buffers: int
+    args: list[int]
+    kwargs: dict[str, int]
+
+
+Constructor = TypedDict("Constructor", {"args": list[int], "kwargs": dict[str, int]})
+
+
+class MethodRequest(TypedDict):
+    """A method call on a remote object, which is made first if its worker does not have it.
+
+    Its buffers: the namespace's values, the constructor's arguments, the method's.
+    """
+
+    execution_type: Literal["class"]
+    instance: str
+    method: str
+    constructor: Constructor
+    namespace: list[Item]
+    namespace_buffers: int
+    args: list[int]
+    kwargs: dict[str, int]
+
+
+Request = CellRequest | FunctionRequest | MethodRequest
+
+
+class Snapshot(TypedDict):
+    """A job as the engine knows it; times in POSIX seconds, durations in seconds."""
+
+    id: str
+    endpoint: str
+    status: str
+    worker: str
+    attempts: int
+    submitted_at: float
+    started_at: float | None
+    ended_at: float | None
+    queued_s: float
+    cold_s: float
+    run_s: float
+    error: str
+    error_type: str

@@ -1,0 +1,235 @@
+"""A GPU: pools (groups) of cards, single cards (types), and what is known about each pool.
+
+`gpu_prices.tsv` beside this file is the one place that says which cards a pool holds, how much
+memory they have and what a second cost on the day in its first line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from flash_nb.errors import did_you_mean
+
+from .choice import Choice, find
+
+_POOL = re.compile(r"(?P<family>[A-Z]+)_(?P<gigabytes>\d+)(_[A-Z]+)?")
+_FORM_FACTOR = re.compile(r" (PCIe|SXM4|HBM3|NVL)$")
+
+
+class GpuGroup(Choice):
+    """A pool of interchangeable GPUs, by Runpod's pool id, from the smallest to the largest."""
+
+    ANY = "any"
+    AMPERE_16 = "AMPERE_16"
+    AMPERE_24 = "AMPERE_24"
+    ADA_24 = "ADA_24"
+    ADA_32_PRO = "ADA_32_PRO"
+    AMPERE_48 = "AMPERE_48"
+    ADA_48_PRO = "ADA_48_PRO"
+    AMPERE_80 = "AMPERE_80"
+    ADA_80_PRO = "ADA_80_PRO"
+    BLACKWELL_96 = "BLACKWELL_96"
+    HOPPER_141 = "HOPPER_141"
+    BLACKWELL_180 = "BLACKWELL_180"
+
+    @classmethod
+    def all(cls) -> list[GpuGroup]:
+        """Return every pool, without `ANY`."""
+        return [group for group in cls if group is not cls.ANY]
+
+
+class GpuType(Choice):
+    """One card, by Runpod's GPU type id. Only the cards that Flash maps to a pool are here."""
+
+    ANY = "any"
+    NVIDIA_GEFORCE_RTX_4090 = "NVIDIA GeForce RTX 4090"
+    NVIDIA_GEFORCE_RTX_5090 = "NVIDIA GeForce RTX 5090"
+    NVIDIA_RTX_6000_ADA_GENERATION = "NVIDIA RTX 6000 Ada Generation"
+    NVIDIA_H100_80GB_HBM3 = "NVIDIA H100 80GB HBM3"
+    NVIDIA_RTX_A4000 = "NVIDIA RTX A4000"
+    NVIDIA_RTX_A4500 = "NVIDIA RTX A4500"
+    NVIDIA_RTX_4000_ADA_GENERATION = "NVIDIA RTX 4000 Ada Generation"
+    NVIDIA_RTX_2000_ADA_GENERATION = "NVIDIA RTX 2000 Ada Generation"
+    NVIDIA_RTX_A5000 = "NVIDIA RTX A5000"
+    NVIDIA_L4 = "NVIDIA L4"
+    NVIDIA_GEFORCE_RTX_3090 = "NVIDIA GeForce RTX 3090"
+    NVIDIA_A40 = "NVIDIA A40"
+    NVIDIA_RTX_A6000 = "NVIDIA RTX A6000"
+    NVIDIA_A100_80GB_PCIe = "NVIDIA A100 80GB PCIe"
+    NVIDIA_A100_SXM4_80GB = "NVIDIA A100-SXM4-80GB"
+    NVIDIA_H200 = "NVIDIA H200"
+    NVIDIA_RTX_PRO_6000_BLACKWELL_SERVER_EDITION = "NVIDIA RTX PRO 6000 Blackwell Server Edition"
+    NVIDIA_RTX_PRO_6000_BLACKWELL_WORKSTATION_EDITION = "NVIDIA RTX PRO 6000 Blackwell Workstation Edition"
+    NVIDIA_RTX_PRO_6000_BLACKWELL_MAX_Q_WORKSTATION_EDITION = (
+        "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition"
+    )
+    NVIDIA_B200 = "NVIDIA B200"
+
+
+TYPES: Mapping[GpuGroup, tuple[GpuType, ...]] = {
+    GpuGroup.AMPERE_16: (
+        GpuType.NVIDIA_RTX_A4000,
+        GpuType.NVIDIA_RTX_A4500,
+        GpuType.NVIDIA_RTX_4000_ADA_GENERATION,
+        GpuType.NVIDIA_RTX_2000_ADA_GENERATION,
+    ),
+    GpuGroup.AMPERE_24: (GpuType.NVIDIA_RTX_A5000, GpuType.NVIDIA_L4, GpuType.NVIDIA_GEFORCE_RTX_3090),
+    GpuGroup.ADA_24: (GpuType.NVIDIA_GEFORCE_RTX_4090,),
+    GpuGroup.ADA_32_PRO: (GpuType.NVIDIA_GEFORCE_RTX_5090,),
+    GpuGroup.AMPERE_48: (GpuType.NVIDIA_A40, GpuType.NVIDIA_RTX_A6000),
+    GpuGroup.ADA_48_PRO: (GpuType.NVIDIA_RTX_6000_ADA_GENERATION,),
+    GpuGroup.AMPERE_80: (GpuType.NVIDIA_A100_80GB_PCIe, GpuType.NVIDIA_A100_SXM4_80GB),
+    GpuGroup.ADA_80_PRO: (GpuType.NVIDIA_H100_80GB_HBM3,),
+    GpuGroup.BLACKWELL_96: (
+        GpuType.NVIDIA_RTX_PRO_6000_BLACKWELL_SERVER_EDITION,
+        GpuType.NVIDIA_RTX_PRO_6000_BLACKWELL_WORKSTATION_EDITION,
+        GpuType.NVIDIA_RTX_PRO_6000_BLACKWELL_MAX_Q_WORKSTATION_EDITION,
+    ),
+    GpuGroup.HOPPER_141: (GpuType.NVIDIA_H200,),
+    GpuGroup.BLACKWELL_180: (GpuType.NVIDIA_B200,),
+}
+"""The cards of each pool, as the official SDK maps them: it is these that an encoding can exclude."""
+
+GROUPS: Mapping[GpuType, GpuGroup] = {card: group for group, cards in TYPES.items() for card in cards}
+"""The pool of each card."""
+
+Gpu = GpuGroup | GpuType | str
+"""A pool, a card, or the id of a pool newer than this release."""
+
+
+@dataclass(frozen=True)
+class GpuPool:
+    """What the table knows about one pool.
+
+    Attributes:
+        cards: The cards that a job may get, in the table's short spelling.
+        vram_gb: The memory of one card, in GB.
+        usd_per_s: The flex price of one card for one second; None where none was published.
+    """
+
+    cards: tuple[str, ...]
+    vram_gb: int
+    usd_per_s: float | None
+
+    @property
+    def label(self) -> str:
+        """The cards without their form factors, and their memory: ``A100 80 GB``."""
+        names = dict.fromkeys(_FORM_FACTOR.sub("", card) for card in self.cards)
+        return f"{' / '.join(names)} {self.vram_gb} GB"
+
+
+@dataclass(frozen=True)
+class GpuTable:
+    """The shipped table.
+
+    Attributes:
+        as_of: The day its prices were read, as ``YYYY-MM-DD``.
+        pools: What it knows, by pool id.
+    """
+
+    as_of: str
+    pools: Mapping[str, GpuPool]
+
+
+@cache
+def gpu_table() -> GpuTable:
+    """Return the table in `gpu_prices.tsv`, read on first use."""
+    from importlib.resources import files
+
+    title, _, *rows = files(__package__).joinpath("gpu_prices.tsv").read_text("utf-8").splitlines()
+    as_of = re.search(r"\d{4}-\d\d-\d\d", title)
+    assert as_of is not None
+    return GpuTable(as_of=as_of[0], pools=dict(map(_read_row, rows)))
+
+
+def _read_row(row: str) -> tuple[str, GpuPool]:
+    group, cards, vram, price = row.split("\t")
+    return group, GpuPool(tuple(cards.split(", ")), int(vram), float(price) if price else None)
+
+
+def price_per_second(group: str) -> float | None:
+    """Return the flex price of one GPU of a pool in USD per second, on `gpu_table().as_of`.
+
+    It is for estimates: Runpod's prices change, and live ones come from its API.
+
+    Returns:
+        The price; None if the pool is unknown, is `ANY`, or has no published price.
+    """
+    pool = gpu_table().pools.get(group)
+    return pool.usd_per_s if pool else None
+
+
+def parse_gpu(value: object) -> Gpu:
+    """Return the pool or card that `value` names.
+
+    Pools are open: Runpod adds them. An unknown id is taken as it is if it is written
+    ``FAMILY_GB`` or ``FAMILY_GB_CLASS`` in capitals *and* its family or its size is new. So
+    ``RUBIN_288`` and ``AMPERE_96`` pass; ``AMPERE_8O``, ``ampere80``, ``AMPER_80`` and ``ADA_80``
+    (for ``ADA_80_PRO``) are taken for misspellings.
+
+    Raises:
+        ValueError: It names neither; the message reads on from "field='value'".
+    """
+    known = find(GpuGroup, value) or find(GpuType, value)
+    if known is not None:
+        return known
+    if isinstance(value, str) and _is_new_pool(value):
+        return value
+    near = _nearest(value) if isinstance(value, str) else ""
+    raise ValueError(f"is not a GpuGroup or GpuType{near or '; the groups are ' + ', '.join(GpuGroup)}")
+
+
+def _is_new_pool(text: str) -> bool:
+    match = _POOL.fullmatch(text)
+    if match is None:
+        return False
+    family = match["family"]
+    sizes = {(pool["family"], pool["gigabytes"]) for pool in map(_POOL.fullmatch, GpuGroup.all()) if pool}
+    families = {known for known, _ in sizes}
+    if family in families:
+        return (family, match["gigabytes"]) not in sizes
+    return not did_you_mean(family, families)
+
+
+def _nearest(text: str) -> str:
+    """Return a did-you-mean; ``A100`` is what people call a card of the pool ``AMPERE_80``."""
+    for name, pool in gpu_table().pools.items():
+        if text and any(text.upper() in card.upper() for card in pool.cards):
+            return f"; did you mean {GpuGroup(name)!r} ({pool.label})?"
+    return did_you_mean(text.upper(), GpuGroup) or did_you_mean(text, GpuType)
+
+
+def gpu_ids(gpus: Iterable[Gpu]) -> str:
+    """Return Runpod's encoding of a choice of GPUs.
+
+    A pool is its id; a card is the id of its pool and ``-<type>`` for every other card of it, unless
+    the pool itself was chosen too. Pool ids keep the given order, which is the order of preference;
+    exclusions follow, sorted. The result depends on nothing else: the official 1.0.0 walked a set,
+    so that every new process saw its endpoint as changed.
+
+    >>> gpu_ids([GpuType.NVIDIA_L4, GpuGroup.AMPERE_80])
+    'AMPERE_24,AMPERE_80,-NVIDIA GeForce RTX 3090,-NVIDIA RTX A5000'
+    """
+    chosen = set(gpus := tuple(gpus))
+    if GpuGroup.ANY in chosen:
+        return ",".join(GpuGroup.all())
+    pools = dict.fromkeys(GROUPS[gpu] if isinstance(gpu, GpuType) else gpu for gpu in gpus)
+    excluded = [
+        f"-{card}"
+        for pool in pools
+        if isinstance(pool, GpuGroup) and pool not in chosen
+        for card in TYPES[pool]
+        if card not in chosen
+    ]
+    return ",".join([*pools, *sorted(excluded)])
+
+
+def describe_gpu(gpu: Gpu) -> str:
+    """Return one GPU for people: ``A100 80 GB (AMPERE_80)``, ``NVIDIA L4``, ``any GPU``."""
+    if gpu is GpuGroup.ANY:
+        return "any GPU"
+    pool = gpu_table().pools.get(gpu)
+    return f"{pool.label} ({gpu})" if pool else str(gpu)

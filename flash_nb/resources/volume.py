@@ -1,0 +1,27 @@
+"""A network volume: storage that workers share and that outlives them."""
+
+# ruff: noqa: N815 - the fields are Runpod's wire names
+
+from typing import Annotated, Any
+
+from pydantic import PlainValidator
+
+from .datacenter import DataCenter, parse_datacenter
+from .declared import Declared, Name, between
+
+
+class NetworkVolume(Declared):
+    """A volume, found by name and data center, and created where there is none.
+
+    Attributes:
+        size: In GB; Runpod allows 10 to 4096.
+        dataCenterId: Where it lies; workers that use it run there.
+    """
+
+    name: Name
+    size: Annotated[int, between(10, 4096)] = 100
+    dataCenterId: Annotated[DataCenter | str, PlainValidator(parse_datacenter)] = DataCenter.EU_RO_1
+
+    def wire(self) -> dict[str, Any]:
+        """Return the body of Runpod's ``POST /networkvolumes``."""
+        return {"dataCenterId": str(self.dataCenterId), "name": self.name, "size": self.size}

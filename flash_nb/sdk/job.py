@@ -1,0 +1,224 @@
+"""Job: the handle of one run.
+
+Its events arrive on the session's background loop. Whoever waits (a coroutine in any loop, or a
+plain thread) is woken there and then, and the result is decoded in the waiting thread, so that the
+user's modules are imported where the user's code runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from typing import Any
+
+from flash_nb.backends.base import Endpoint
+from flash_nb.jobs import FinishedEvent, JobEvent, JobInfo, JobOutput, JobStatus, StatusEvent, utc
+from flash_nb.loop import HEARTBEAT_S, Mailbox, wait
+from flash_nb.sdk import failures
+
+Decode = Callable[[FinishedEvent], Any]
+Resolve = Callable[[str], Any]
+
+
+class Job:
+    """One run; await it, or call `result`, for its `JobOutput`.
+
+    Attributes:
+        id: The job's id.
+        label: What runs, for people.
+    """
+
+    def __init__(
+        self,
+        job_id: str,
+        *,
+        label: str,
+        mailbox: Mailbox,
+        decode: Decode,
+        resolve: Resolve,
+        on_event: Callable[[JobEvent], None],
+    ) -> None:
+        self.id = job_id
+        self.label = label
+        self._mailbox = mailbox
+        self._decode = decode
+        self._resolve = resolve
+        self._on_event = on_event
+        self._endpoint: Endpoint | None = None
+        self._info: JobInfo | None = None
+        self._finished: Future[FinishedEvent] = Future()
+        self._output: JobOutput | None = None
+        self._lock = threading.Lock()
+        self._cancelled_early = False
+
+    @property
+    def status(self) -> str:
+        """The last status heard of."""
+        return JobStatus.IN_QUEUE.value if self._info is None else self._info.status.value
+
+    @property
+    def info(self) -> JobInfo | None:
+        """What the backend last said; None before its first word."""
+        return self._info
+
+    def done(self) -> bool:
+        """True if the job has its final status."""
+        return self._finished.done()
+
+    def cancel(self) -> None:
+        """Ask for the end of the job: its process stops computing. Harmless when it is over."""
+        if not self.done():
+            self._mailbox.post(self._cancel)
+
+    def result(self, timeout: float | None = None) -> JobOutput:
+        """Wait for the end of the job, from a thread without an event loop or a busy cell.
+
+        Raises:
+            TimeoutError: It did not end within `timeout` seconds; it goes on.
+            KeyboardInterrupt: You interrupted; the job is cancelled.
+        """
+        try:
+            if timeout is None:
+                wait(self._finished)
+            else:
+                self._finished.result(timeout)
+        except KeyboardInterrupt:
+            self.cancel()
+            raise
+        return self.output()
+
+    def output(self) -> JobOutput:
+        """Return the output of a job that is done."""
+        with self._lock:
+            if self._output is None:
+                self._output = self._make_output(self._finished.result(timeout=0))
+            return self._output
+
+    def finished(self) -> FinishedEvent:
+        """Return the last event of a job that is done."""
+        return self._finished.result(timeout=0)
+
+    def __await__(self) -> Generator[Any, None, JobOutput]:
+        return self._wait().__await__()
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} of {self.label}: {self.status}>"
+
+    # --- for the session ----------------------------------------------------------------------
+
+    def started(self, endpoint: Endpoint) -> bool:
+        """Take note of the endpoint; False if the job was cancelled before it got there."""
+        self._endpoint = endpoint
+        return not self._cancelled_early
+
+    def receive(self, event: JobEvent) -> None:
+        """Take an event; called on the background loop."""
+        if isinstance(event, StatusEvent):
+            self._info = event.info
+        elif isinstance(event, FinishedEvent):
+            self._info = event.info
+            self._on_event(event)
+            self._finished.set_result(event)
+            return
+        self._on_event(event)
+
+    def fail(self, error: BaseException) -> None:
+        """End a job that could not be submitted."""
+        if not self._finished.done():
+            self._finished.set_exception(error)
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def _cancel(self) -> None:
+        if self._endpoint is None:
+            self._cancelled_early = True
+        elif not self.done():
+            self._endpoint.cancel(self.id)
+
+    async def _wait(self) -> JobOutput:
+        if not self._finished.done():
+            waiter = _Waiters.of_running_loop().add(self._finished)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                self.cancel()
+                raise
+        return self.output()
+
+    def _make_output(self, event: FinishedEvent) -> JobOutput:
+        info, result = event.info, event.result
+        output, exception = None, None
+        if result is not None and result["ok"]:
+            output = self._decode(event)
+        elif result is not None and result["error"] is not None:
+            pickles = event.buffers[result["counts"][0] :]
+            exception = failures.rebuild(result["error"], pickles, self._resolve)
+        else:
+            exception = failures.without_result(info)
+        return JobOutput(
+            id=self.id,
+            status=info.status.value,
+            output=output,
+            error="" if exception is None else _describe(exception, result),
+            started_at=utc(info.started_at),
+            ended_at=utc(info.ended_at),
+            workerId=info.worker,
+            delayTime=round((info.queued_s + info.cold_s) * 1000),
+            executionTime=round(info.run_s * 1000),
+            exception=exception,
+        )
+
+
+class _Waiters:
+    """Wakes coroutines of one loop when jobs finish in the background loop.
+
+    A burst of results wakes the loop once. A heartbeat makes sure that the loop turns at all: an
+    interrupt of a top-level ``await`` is only noticed when it does.
+    """
+
+    _of_loop: dict[asyncio.AbstractEventLoop, _Waiters] = {}
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._mailbox = Mailbox(loop)
+        self._waiting = 0
+
+    @classmethod
+    def of_running_loop(cls) -> _Waiters:
+        loop = asyncio.get_running_loop()
+        waiters = cls._of_loop.get(loop)
+        if waiters is None:
+            for closed in [known for known in cls._of_loop if known.is_closed()]:
+                del cls._of_loop[closed]
+            waiters = cls._of_loop[loop] = cls(loop)
+        return waiters
+
+    def add(self, finished: Future[FinishedEvent]) -> asyncio.Future[None]:
+        waiter = self._loop.create_future()
+        finished.add_done_callback(lambda _: self._mailbox.post(lambda: self._wake(waiter)))
+        waiter.add_done_callback(self._leave)
+        self._waiting += 1
+        if self._waiting == 1:
+            self._loop.call_later(HEARTBEAT_S, self._beat)
+        return waiter
+
+    @staticmethod
+    def _wake(waiter: asyncio.Future[None]) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    def _leave(self, _: object) -> None:
+        self._waiting -= 1
+
+    def _beat(self) -> None:
+        if self._waiting:
+            self._loop.call_later(HEARTBEAT_S, self._beat)
+
+
+def _describe(exception: BaseException, result: dict[str, Any] | None) -> str:
+    if result is not None and result["error"] is not None:
+        error = result["error"]
+        return f"{error['type']}: {error['message']}\n{error['text']}"
+    return f"{type(exception).__name__}: {exception}"

@@ -1,0 +1,48 @@
+"""What a job prints and shows, brought to where its caller looks.
+
+Text goes to ``sys.stdout`` and ``sys.stderr``: in a kernel these are real stream messages, so
+``%%capture`` and saved notebooks work. Rich output needs IPython; without a running shell its
+plain text is printed.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from flash_nb.jobs import ClearEvent, DisplayEvent, JobEvent, StreamEvent
+
+
+def show(event: JobEvent) -> None:
+    """Print or display an event; events that only tell a state are passed over."""
+    match event:
+        case StreamEvent(name, text):
+            stream = sys.stderr if name == "stderr" else sys.stdout
+            stream.write(text)
+        case DisplayEvent():
+            _display(event)
+        case ClearEvent(wait):
+            _clear(wait)
+
+
+def has_shell() -> bool:
+    """True where IPython runs this code."""
+    module = sys.modules.get("IPython.core.interactiveshell")
+    return module is not None and bool(module.InteractiveShell.initialized())
+
+
+def _display(event: DisplayEvent) -> None:
+    if not has_shell():
+        sys.stdout.write(str(event.data.get("text/plain", "")) + "\n")
+        return
+    from IPython.display import publish_display_data
+
+    transient: dict[str, Any] = {"display_id": event.display_id} if event.display_id else {}
+    publish_display_data(event.data, event.metadata, transient=transient, update=event.update)
+
+
+def _clear(wait: bool) -> None:
+    if has_shell():
+        from IPython.display import clear_output
+
+        clear_output(wait=wait)

@@ -1,0 +1,391 @@
+"""`remote`: the decorator that makes functions and classes run on a resource.
+
+What travels is source, as in Flash: the decorated definition, the helpers that it uses, and the
+values that it reads (see `capture`); arguments and results are pickles.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import secrets
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from flash_nb.errors import ResourceError, did_you_mean
+from flash_nb.jobs import FinishedEvent, JobOutput, JobStatus, new_job_id
+from flash_nb.resources.serverless import ServerlessResource
+from flash_nb.sdk.capture import (
+    Capture,
+    Source,
+    capture,
+    capture_definition,
+    check_size,
+    namespace_of,
+    unpicklable,
+)
+from flash_nb.sdk.dependencies import requirements_for
+from flash_nb.sdk.job import Job
+from flash_nb.sdk.session import current_session
+from flash_nb.worker.codec import EncodeError, Portable, decode, encode
+from flash_nb.worker.frames import Buffer, size_of
+from flash_nb.worker.namespace import Item
+
+CHECK_SIZE_FROM_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class RemoteOptions:
+    """How a function runs; see `remote`."""
+
+    resource: ServerlessResource
+    dependencies: tuple[str, ...] = ()
+    system_dependencies: tuple[str, ...] = ()
+    local: bool = False
+
+
+def remote(
+    resource_config: ServerlessResource,
+    dependencies: Sequence[str] | None = None,
+    system_dependencies: Sequence[str] | None = None,
+    accelerate_downloads: bool = True,  # noqa: FBT001, FBT002 - the documented signature
+    local: bool = False,  # noqa: FBT001, FBT002 - the documented signature
+) -> Callable[[Any], Any]:
+    """Run the decorated function, or the methods of the decorated class, on a resource.
+
+    ``await f(x)`` gives a `JobOutput`; a `JobOutput` among the arguments stands for its output.
+    ``f.submit(x)`` gives a `Job` at once. Objects of a decorated class live on one worker and keep
+    their state until `close`, or until this process ends.
+
+    Args:
+        resource_config: What it runs on.
+        dependencies: Python packages, as pip takes them. What the code imports is added, in the
+            version that is installed here.
+        system_dependencies: Packages of the operating system.
+        accelerate_downloads: Download dependencies in parallel. On the local engine they always are.
+        local: Run here instead, with the same results.
+
+    Raises:
+        ResourceError: `resource_config` is not a resource.
+    """
+    if not isinstance(resource_config, ServerlessResource):
+        raise ResourceError(
+            f"@remote needs a resource, not {resource_config!r}.",
+            hint='For example: @remote(resource_config=CpuLiveServerless(name="worker"))',
+        )
+    del accelerate_downloads  # uv has no other way
+    options = RemoteOptions(
+        resource_config, tuple(dependencies or ()), tuple(system_dependencies or ()), local
+    )
+
+    def decorate(target: Any) -> Any:
+        return RemoteClass(target, options) if isinstance(target, type) else RemoteFunction(target, options)
+
+    return decorate
+
+
+class RemoteFunction:
+    """A function that runs on a resource. Calling it gives a coroutine for its `JobOutput`."""
+
+    __flash_remote__ = True
+
+    def __init__(self, function: Callable[..., Any], options: RemoteOptions) -> None:
+        functools.update_wrapper(self, function)
+        self.options = options
+        self._function = function
+        self._code = _Code(function, namespace_of(function))
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> JobOutput:
+        if self.options.local:
+            return await _run_here(self._function, args, kwargs)
+        return await self.submit(*args, **kwargs)
+
+    def submit(self, *args: Any, **kwargs: Any) -> Job:
+        """Start the function on its resource; return its job at once.
+
+        Raises:
+            SerializationError: An argument cannot be sent, or all of them are too large.
+        """
+        captured = self._code.capture()
+        sent = _Arguments(self._function, args, kwargs)
+        request = {
+            "execution_type": "function",
+            "function": self._code.name,
+            "namespace": captured.items,
+            "namespace_buffers": len(captured.buffers),
+            "args": sent.args,
+            "kwargs": sent.kwargs,
+        }
+        return _submit(
+            self.options,
+            label=f"{self._code.name}()",
+            request=request,
+            buffers=[*captured.buffers, *sent.buffers],
+            modules=captured.modules | sent.modules,
+            resolve=self._code.resolve,
+        )
+
+    def __repr__(self) -> str:
+        return f"<remote function {self._code.name} on {self.options.resource.name}>"
+
+
+class RemoteClass:
+    """A class whose objects live on a resource."""
+
+    __flash_remote__ = True
+
+    def __init__(self, cls: type, options: RemoteOptions) -> None:
+        functools.update_wrapper(self, cls, updated=())
+        self.options = options
+        self._class = cls
+        self._code = _Code(cls, namespace_of(cls))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> RemoteObject:
+        return RemoteObject(self._class, self._code, self.options, args, kwargs)
+
+    def __repr__(self) -> str:
+        return f"<remote class {self._code.name} on {self.options.resource.name}>"
+
+
+class RemoteObject:
+    """An object on a worker: ``await obj.method(x)`` gives a `JobOutput`.
+
+    It is made by its first method call. `close` ends it; so does the end of this process.
+    """
+
+    __flash_remote__ = True
+
+    def __init__(
+        self,
+        cls: type,
+        code: _Code,
+        options: RemoteOptions,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> None:
+        self._class = cls
+        self._code = code
+        self._options = options
+        self._id = f"{code.name}_{secrets.token_hex(4)}"
+        self._constructor = _Arguments(cls, args, kwargs)
+        self._here: Any = cls(*args, **kwargs) if options.local else None
+        self._finalizer = weakref.finalize(self, _release, options.resource, self._id)
+
+    def close(self) -> None:
+        """Release the object on its worker."""
+        self._finalizer()
+
+    def __getattr__(self, name: str) -> RemoteMethod:
+        if name.startswith("_") or not callable(getattr(self._class, name, None)):
+            public = [n for n in dir(self._class) if not n.startswith("_")]
+            raise AttributeError(
+                f"the remote class {self._class.__name__} has no method {name!r}{did_you_mean(name, public)}"
+            )
+        return RemoteMethod(self, name)
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> JobOutput:
+        return await RemoteMethod(self, "__call__")(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<remote object {self._id} on {self._options.resource.name}>"
+
+    async def _call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobOutput:
+        if self._options.local:
+            return await _run_here(getattr(self._here, method), args, kwargs)
+        return await self._submit(method, args, kwargs)
+
+    def _submit(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:
+        captured = self._code.capture()
+        sent = _Arguments(getattr(self._class, method), args, kwargs)
+        made = self._constructor
+        request = {
+            "execution_type": "class",
+            "class": self._code.name,
+            "instance": self._id,
+            "method": method,
+            "constructor": {"args": made.args, "kwargs": made.kwargs},
+            "namespace": captured.items,
+            "namespace_buffers": len(captured.buffers),
+            "args": sent.args,
+            "kwargs": sent.kwargs,
+        }
+        return _submit(
+            self._options,
+            label=f"{self._code.name}.{method}()",
+            request=request,
+            buffers=[*captured.buffers, *made.buffers, *sent.buffers],
+            modules=captured.modules | made.modules | sent.modules,
+            resolve=self._code.resolve,
+            instance=self._id,
+        )
+
+
+class RemoteMethod:
+    """A method of a remote object."""
+
+    def __init__(self, owner: RemoteObject, name: str) -> None:
+        self._owner = owner
+        self._name = name
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> JobOutput:
+        return await self._owner._call(self._name, args, kwargs)  # noqa: SLF001 - its own part
+
+    def submit(self, *args: Any, **kwargs: Any) -> Job:
+        """Start the method; return its job at once."""
+        return self._owner._submit(self._name, args, kwargs)  # noqa: SLF001 - its own part
+
+
+class _Code:
+    """A definition that travels, with what it needs of its namespace at each call."""
+
+    def __init__(self, obj: Any, namespace: Mapping[str, Any]) -> None:
+        self.name: str = obj.__name__
+        self._obj = obj
+        self._namespace = namespace
+        self._source: Source | None = None
+        self._item: Item = {}
+
+    def capture(self) -> Capture:
+        """Return the definition and what it needs now: globals are read at each call, as in Python."""
+        if self._source is None:
+            self._source, captured = capture_definition(self._obj, self._namespace)
+            self._item = self._source.item(self.name)
+        else:
+            definition = self._source.definition
+            names = [n for n in definition.eager | definition.lazy if n in self._namespace]
+            captured = capture(names, _Without(self._namespace, self.name)) if names else Capture()
+        captured.items.append(self._item)
+        captured.modules |= self._source.definition.imports
+        return captured
+
+    def resolve(self, qualname: str) -> Any:
+        """Find what a pickle from the worker calls ``__main__.qualname``."""
+        root, *path = qualname.split(".")
+        found = self._obj if root == self.name else self._namespace[root]
+        for attribute in path:
+            found = getattr(found, attribute)
+        return found
+
+
+class _Arguments:
+    """Arguments of a call, each encoded on its own.
+
+    Attributes:
+        args, kwargs: How many buffers each argument takes.
+        buffers: All of them in order.
+        modules: What their types come from.
+    """
+
+    def __init__(self, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self.args: list[int] = []
+        self.kwargs: dict[str, int] = {}
+        self.buffers: list[Buffer] = []
+        self.modules: set[str] = set()
+        for position, value in enumerate(args):
+            self.args.append(self._add(f"argument {position + 1}", value))
+        for name, value in kwargs.items():
+            self.kwargs[name] = self._add(f"argument {name}", value)
+        if size_of(self.buffers) > CHECK_SIZE_FROM_BYTES:
+            check_size(self._sizes(target, args, kwargs))
+
+    def _add(self, label: str, value: Any) -> int:
+        if isinstance(value, JobOutput):
+            value = value.unwrap()
+        try:
+            buffers = encode(value, self._portable, self.modules)
+        except EncodeError as error:
+            raise unpicklable(EncodeError(label, error.cause), value) from error.cause
+        self.buffers += buffers
+        return len(buffers)
+
+    def _sizes(self, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, int]:
+        try:
+            names = list(inspect.signature(target).parameters)
+        except (TypeError, ValueError):
+            names = []
+        labels = [names[i] if i < len(names) else f"argument {i + 1}" for i in range(len(args))]
+        sizes, position = {}, 0
+        for label, count in [*zip(labels, self.args, strict=True), *self.kwargs.items()]:
+            sizes[label] = size_of(self.buffers[position : position + count])
+            position += count
+        return sizes
+
+
+class _Without(Mapping[str, Any]):
+    """A namespace that does not hold one name."""
+
+    def __init__(self, namespace: Mapping[str, Any], name: str) -> None:
+        self._namespace = namespace
+        self._name = name
+
+    def __getitem__(self, name: str) -> Any:
+        if name == self._name:
+            raise KeyError(name)
+        return self._namespace[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._namespace if name != self._name)
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+def _submit(
+    options: RemoteOptions,
+    *,
+    label: str,
+    request: dict[str, Any],
+    buffers: Sequence[Buffer],
+    modules: set[str],
+    resolve: Callable[[str], Any],
+    instance: str | None = None,
+) -> Job:
+    return current_session().submit(
+        options.resource,
+        label=label,
+        request=request,
+        decode=lambda event: _decode(event, resolve),
+        resolve=resolve,
+        buffers=buffers,
+        requirements=requirements_for(modules, options.dependencies),
+        system=options.system_dependencies,
+        instance=instance,
+    )
+
+
+def _decode(event: FinishedEvent, resolve: Callable[[str], Any]) -> Any:
+    assert event.result is not None
+    return decode(event.buffers[: event.result["counts"][0]], resolve)
+
+
+def _release(resource: ServerlessResource, instance: str) -> None:
+    current_session().release(resource, instance)
+
+
+async def _run_here(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> JobOutput:
+    """Run a function in this process, with the outcome of a job."""
+    started_at = datetime.now(tz=timezone.utc)
+    values = [value.unwrap() if isinstance(value, JobOutput) else value for value in args]
+    named = {k: value.unwrap() if isinstance(value, JobOutput) else value for k, value in kwargs.items()}
+    output, exception = None, None
+    try:
+        output = function(*values, **named)
+        if inspect.isawaitable(output):
+            output = await output
+    except Exception as error:  # noqa: BLE001 - a job gives back whatever its function raised
+        output, exception = None, error
+    ended_at = datetime.now(tz=timezone.utc)
+    return JobOutput(
+        id=new_job_id(),
+        status=(JobStatus.FAILED if exception else JobStatus.COMPLETED).value,
+        output=output,
+        error="" if exception is None else f"{type(exception).__name__}: {exception}",
+        started_at=started_at,
+        ended_at=ended_at,
+        workerId="local",
+        executionTime=round((ended_at - started_at).total_seconds() * 1000),
+        exception=exception,
+    )

@@ -1,0 +1,139 @@
+"""The worker process: ``python -m flash_worker``, with its configuration as JSON on stdin.
+
+The main thread runs jobs. A reader thread owns the stream to the engine: it queues jobs, and turns
+a cancel for the job that runs now into an interrupt of the main thread.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import types
+from collections.abc import Sequence
+from typing import Any
+
+from . import display, frames, mpl_backend, shell
+from .channel import Channel
+from .execution import Executor
+from .frames import Buffer, Header
+from .streams import StreamCapture
+
+
+class Worker:
+    """One worker: a channel, an executor, and the job that runs now."""
+
+    def __init__(self, settings: dict[str, Any], capture: StreamCapture) -> None:
+        self._settings = settings
+        self._capture = capture
+        self._jobs: queue.SimpleQueue[tuple[Header, Sequence[Buffer]] | None] = queue.SimpleQueue()
+        self._job_id: str | None = None
+        self._finished_id: str | None = None
+        self._interruptible = False
+        self._cancelled: str | None = None
+        self._channel = Channel(
+            settings["url"],
+            hello=self._hello,
+            receive=self._receive,
+            spill_folders=settings["spill_folders"],
+        )
+        self._executor = Executor(
+            builtins={"__builtins__": __builtins__, "__flash_shell__": shell.run_shell},
+            show_value=self._show_value,
+            finish_cell=mpl_backend.flush_figures,
+        )
+        display.install(self._emit, capture.flush)
+
+    def run(self) -> None:
+        """Run jobs until the engine says stop, or is gone for good."""
+        signal.signal(signal.SIGINT, self._on_interrupt)
+        threading.Thread(target=self._serve, name="channel", daemon=True).start()
+        while (received := self._jobs.get()) is not None:
+            self._run_job(*received)
+
+    def _serve(self) -> None:
+        try:
+            self._channel.run()
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        """End the process; a job that is still running has nobody left to report to."""
+        self._jobs.put(None)
+        if self._job_id is not None:
+            os._exit(3)
+
+    def _hello(self) -> Header:
+        settings = self._settings
+        return {
+            "type": "worker",
+            "token": settings["token"],
+            "worker": settings["worker"],
+            "endpoint": settings["endpoint"],
+            "python": settings["python"],
+            "requirements": settings["requirements"],
+            "pid": os.getpid(),
+            "job": self._job_id or self._finished_id,
+            "instances": self._executor.instances,
+        }
+
+    def _receive(self, header: Header, buffers: Sequence[Buffer]) -> None:
+        match header["type"]:
+            case "job":
+                self._job_id, self._finished_id = header["job"], None
+                self._channel.forget_result()
+                self._jobs.put((header, buffers))
+            case "cancel":
+                self._cancel(header["job"])
+            case "drop":
+                self._executor.drop(header["instance"])
+            case "stop":
+                self._leave()
+
+    def _run_job(self, header: Header, buffers: Sequence[Buffer]) -> None:
+        job_id = header["job"]
+        self._capture.begin(self._emit)
+        self._interruptible = True
+        try:
+            result, values = self._executor.run(header["request"], frames.unspill(header, buffers))
+        except KeyboardInterrupt:  # it came between the user's code and the end of this block
+            result, values = {"ok": False, "error": None, "namespace": [], "counts": [0, 0]}, []
+        finally:
+            self._interruptible = False
+        self._capture.end()
+        # Before the result goes out: the next job may arrive in the reader thread while it does.
+        self._finished_id, self._job_id = job_id, None
+        self._channel.send_result({"type": "done", "job": job_id, "result": result}, values)
+
+    def _cancel(self, job_id: str) -> None:
+        self._cancelled = job_id
+        if job_id == self._job_id:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        else:
+            self._channel.send({"type": "released", "job": job_id})
+
+    def _on_interrupt(self, _number: int, _frame: types.FrameType | None) -> None:
+        if self._interruptible and self._cancelled == self._job_id:
+            raise KeyboardInterrupt
+
+    def _emit(self, event: dict[str, Any], buffers: Sequence[bytes] = ()) -> None:
+        self._channel.send({"type": "event", "job": self._job_id, "event": event}, buffers)
+
+    def _show_value(self, value: Any) -> None:
+        event = display.last_value_event(value)
+        if event is not None:
+            self._capture.flush()
+            self._emit(event)
+
+
+def main() -> None:
+    """Run a worker with the configuration on stdin."""
+    settings = json.loads(sys.stdin.readline())
+    Worker(settings, StreamCapture()).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Values to bytes and back: pickle protocol 5 with out-of-band buffers.
+
+Two rules make values of a notebook cross processes:
+
+* Functions and classes of ``__main__`` travel as *source*, so a pickle only names them. Whether a
+  name can be resolved on the other side is the caller's knowledge: the `Portable` predicate.
+  Everything else that pickle cannot name (lambdas, closures) is cloudpickled by value.
+* The values of one cell share one pickle memo, one dump for each name. So two names for one object
+  are still one object on the other side, and every name still has its own size and its own error.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import types
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import cloudpickle
+
+from .frames import Buffer
+
+Portable = Callable[[Any], bool]
+Resolve = Callable[[str], Any]
+
+MAIN = "__main__"
+IN_BAND_BYTES = 16_384
+_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
+
+
+class EncodeError(Exception):
+    """A value cannot be pickled.
+
+    Attributes:
+        name: The name it has in the notebook, or its position among the arguments.
+        cause: What pickle said.
+    """
+
+    def __init__(self, name: str, cause: BaseException) -> None:
+        super().__init__(f"{name}: {type(cause).__name__}: {cause}")
+        self.name = name
+        self.cause = cause
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    def __init__(
+        self, file: io.BytesIO, buffers: list[Buffer], portable: Portable, modules: set[str]
+    ) -> None:
+        super().__init__(file, protocol=5, buffer_callback=lambda b: self._keep(b, buffers))
+        self._portable = portable
+        self._modules = modules
+
+    @staticmethod
+    def _keep(buffer: pickle.PickleBuffer, buffers: list[Buffer]) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < IN_BAND_BYTES:
+            return True
+        buffers.append(raw)
+        return False
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, (type, types.FunctionType)):
+            self._modules.add(obj.__module__ or "")
+            if obj.__module__ == MAIN and self._portable(obj):
+                return obj.__qualname__
+        else:
+            self._modules.add(type(obj).__module__)
+        return super().reducer_override(obj)
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, buffers: Iterable[Buffer], resolve: Resolve) -> None:
+        super().__init__(file, buffers=iter(buffers))
+        self._resolve = resolve
+
+    def find_class(self, module: str, name: str) -> Any:
+        return self._resolve(name) if module == MAIN else super().find_class(module, name)
+
+
+class Encoder:
+    """Dumps named values into one stream that shares a memo.
+
+    Attributes:
+        sizes: Bytes of each name, out-of-band buffers included.
+        modules: Modules whose types and functions the values use.
+    """
+
+    def __init__(self, portable: Portable) -> None:
+        self.sizes: dict[str, int] = {}
+        self.modules: set[str] = set()
+        self._file = io.BytesIO()
+        self._out_of_band: list[Buffer] = []
+        self._pickler = _Pickler(self._file, self._out_of_band, portable, self.modules)
+
+    def add(self, name: str, value: Any) -> None:
+        """Append one value.
+
+        Raises:
+            EncodeError: It cannot be pickled. The encoder cannot be used further.
+        """
+        before = self._file.tell() + self._out_of_band_bytes()
+        try:
+            self._pickler.dump(value)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a class's __reduce__ may raise anything
+            raise EncodeError(name, error) from error
+        self.sizes[name] = self._file.tell() + self._out_of_band_bytes() - before
+
+    def buffers(self) -> list[Buffer]:
+        """Return the stream followed by its out-of-band buffers."""
+        return [self._file.getbuffer(), *self._out_of_band]
+
+    def _out_of_band_bytes(self) -> int:
+        return sum(memoryview(b).nbytes for b in self._out_of_band)
+
+
+def decode_all(buffers: Sequence[Buffer], resolve: Resolve) -> Iterator[Any]:
+    """Yield the values of an `Encoder`, in the order in which they were added."""
+    file = io.BytesIO(buffers[0])
+    unpickler = _Unpickler(file, buffers[1:], resolve)
+    end = memoryview(buffers[0]).nbytes
+    while file.tell() < end:
+        yield unpickler.load()
+
+
+def encode(value: Any, portable: Portable, modules: set[str] | None = None) -> list[Buffer]:
+    """Return one value as a pickle followed by its out-of-band buffers.
+
+    Raises:
+        EncodeError: It cannot be pickled.
+    """
+    if type(value) in _ATOMS:
+        return [pickle.dumps(value, protocol=5)]
+    encoder = Encoder(portable)
+    encoder.add("the value", value)
+    if modules is not None:
+        modules |= encoder.modules
+    return encoder.buffers()
+
+
+def decode(buffers: Sequence[Buffer], resolve: Resolve) -> Any:
+    """Return the value that `encode` was given."""
+    return next(decode_all(buffers, resolve))
+
+
+def never_portable(_: Any) -> bool:
+    """Say that nothing of ``__main__`` is known on the other side."""
+    return False

@@ -1,0 +1,301 @@
+"""Running one request: a cell, a function call, or a method of a remote object.
+
+A request is a header (see `flash_nb.protocol.channel`) and its buffers; so is the result.
+The user's code runs in the main thread, so that ``asyncio``, signals and figures behave as they do
+in a notebook.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import hashlib
+import inspect
+import sys
+import types
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+from . import failure
+from .codec import MAIN, EncodeError, Encoder, Portable, decode, encode
+from .frames import Buffer, Frame, Header
+from .namespace import Item, compile_item, fill, new_main, remember_source
+
+ShowValue = Callable[[Any], None]
+
+_IMMUTABLE = (bool, int, float, complex, str, bytes, type(None), types.ModuleType, types.FunctionType, type)
+
+
+class Executor:
+    """Runs requests one after the other; keeps remote objects and one event loop between them.
+
+    Args:
+        builtins: Names that every job finds without defining them, e.g. ``display``.
+        show_value: Displays the value of a cell's last expression.
+        finish_cell: Called when a cell's code has run, e.g. to show open figures.
+    """
+
+    def __init__(
+        self,
+        *,
+        builtins: Mapping[str, Any],
+        show_value: ShowValue,
+        finish_cell: Callable[[], None],
+    ) -> None:
+        self._builtins = builtins
+        self._show_value = show_value
+        self._finish_cell = finish_cell
+        self._instances: dict[str, tuple[Any, types.ModuleType]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._code: dict[tuple[str, str], types.CodeType] = {}
+
+    @property
+    def instances(self) -> tuple[str, ...]:
+        """Ids of the remote objects that live here."""
+        return tuple(self._instances)
+
+    def drop(self, instance_id: str) -> None:
+        """Forget a remote object."""
+        self._instances.pop(instance_id, None)
+
+    def run(self, request: Header, buffers: Sequence[Buffer]) -> Frame:
+        """Run one request and return its result; what the user's code raises becomes a result too."""
+        portable = _portable(_definition_names(request))
+        resting = self._tasks()
+        try:
+            if request["execution_type"] == "cell":
+                return self._run_cell(request, buffers, portable)
+            return self._run_call(request, buffers, portable)
+        except BaseException as error:  # SystemExit and KeyboardInterrupt of the user's code included
+            described, pickles = failure.describe(error, portable)
+            return {"ok": False, "error": described, "namespace": [], "counts": [0, len(pickles)]}, pickles
+        finally:
+            if request["execution_type"] != "class":  # a remote object may keep tasks of its own
+                self._cancel(self._tasks() - resting)
+
+    # --- cells --------------------------------------------------------------------------------
+
+    def _run_cell(self, request: Header, buffers: Sequence[Buffer], portable: Portable) -> Frame:
+        module = new_main(self._builtins)
+        names = module.__dict__
+        inputs = fill(names, request["namespace"], buffers)
+        before = {name: _digest(value, portable) for name, value in inputs.items() if _is_mutable(value)}
+        remember_source(request["filename"], request["cell"])
+        described: dict[str, Any] | None = None
+        pickles: list[Buffer] = []
+        try:
+            self._execute(request, names)
+            self._finish_cell()
+        except BaseException as error:  # what the cell bound before it failed comes back all the same
+            described, pickles = failure.describe(error, portable)
+        changed = [
+            name
+            for name, digest in before.items()
+            if name in names and name not in request["outputs"] and _digest(names[name], portable) != digest
+        ]
+        outputs = Outputs([*request["outputs"], *changed], names, portable)
+        header = {
+            "ok": described is None,
+            "error": described,
+            "namespace": outputs.items,
+            "changed": changed,
+            "unbound": outputs.unbound,
+            "deleted": [n for n in request["inputs"] if n not in names],
+            "sizes": outputs.sizes,
+            "counts": [len(outputs.buffers), len(pickles)],
+        }
+        return header, [*outputs.buffers, *pickles]
+
+    def _execute(self, request: Header, names: dict[str, Any]) -> None:
+        filename = request["filename"]
+        tree = ast.parse(request["source"], filename)
+        last = tree.body[-1] if tree.body and request["show_value"] else None
+        if isinstance(last, ast.Expr):
+            tree.body.pop()
+        self._evaluate(tree, filename, names)
+        if isinstance(last, ast.Expr):
+            self._show_value(self._evaluate(ast.Expression(last.value), filename, names))
+
+    def _evaluate(self, tree: ast.Module | ast.Expression, filename: str, names: dict[str, Any]) -> Any:
+        mode = "exec" if isinstance(tree, ast.Module) else "eval"
+        code = compile(tree, filename, mode, flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+        result = eval(code, names)  # noqa: S307 - a cell is the user's own code
+        return self._await(result) if code.co_flags & inspect.CO_COROUTINE else result
+
+    # --- calls --------------------------------------------------------------------------------
+
+    def _run_call(self, request: Header, buffers: Sequence[Buffer], portable: Portable) -> Frame:
+        split = _Split(buffers)
+        namespace = split.take(request["namespace_buffers"])
+        if request["execution_type"] == "class":
+            target, module = self._instance(request, namespace, split)
+        else:
+            module = new_main(self._builtins)
+            self._fill(module, request, namespace)
+            target = _resolve(module, request["function"])
+        args, kwargs = split.arguments(request["args"], request["kwargs"], lambda n: _resolve(module, n))
+        result = target(*args, **kwargs)
+        if inspect.iscoroutine(result):
+            result = self._await(result)
+        elif inspect.isgenerator(result) or inspect.isasyncgen(result):
+            raise TypeError("a remote function cannot return a generator: return a list of its items")
+        try:
+            value = encode(result, portable)
+        except EncodeError as error:
+            kind = type(result).__name__
+            raise TypeError(f"the returned {kind} cannot be sent back: {error.cause}") from None
+        return {"ok": True, "counts": [len(value)]}, value
+
+    def _fill(self, module: types.ModuleType, request: Header, buffers: Sequence[Buffer]) -> None:
+        items: list[Item] = request["namespace"]
+        if len(items) == 1 and "source" in items[0]:
+            exec(self._compiled(items[0]), module.__dict__)
+        else:
+            fill(module.__dict__, items, buffers)
+
+    def _compiled(self, item: Item) -> types.CodeType:
+        """Compile a lone definition once: the usual remote function is called many times."""
+        key = (item["filename"], item["source"])
+        if key not in self._code:
+            if len(self._code) > 256:  # noqa: PLR2004 - bounds what a long-lived worker keeps
+                self._code.clear()
+            self._code[key] = compile_item(item)
+        return self._code[key]
+
+    def _instance(
+        self, request: Header, namespace: Sequence[Buffer], split: _Split
+    ) -> tuple[Callable[..., Any], types.ModuleType]:
+        constructor = request["constructor"]
+        taken = split.take(sum(constructor["args"]) + sum(constructor["kwargs"].values()))
+        if request["instance"] in self._instances:
+            instance, module = self._instances[request["instance"]]
+            sys.modules[MAIN] = module
+        else:
+            module = new_main(self._builtins)
+            fill(module.__dict__, request["namespace"], namespace)
+            args, kwargs = _Split(taken).arguments(
+                constructor["args"], constructor["kwargs"], lambda n: _resolve(module, n)
+            )
+            instance = _resolve(module, request["class"])(*args, **kwargs)
+            self._instances[request["instance"]] = (instance, module)
+        return getattr(instance, request["method"]), module
+
+    # --- the event loop -----------------------------------------------------------------------
+
+    def _await(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self._loop)
+        return self._loop.run_until_complete(coroutine)
+
+    def _tasks(self) -> set[asyncio.Task[Any]]:
+        return set() if self._loop is None else asyncio.all_tasks(self._loop)
+
+    def _cancel(self, tasks: set[asyncio.Task[Any]]) -> None:
+        if tasks and self._loop is not None:
+            for task in tasks:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+
+
+class Outputs:
+    """What a cell bound, ready to travel.
+
+    Attributes:
+        items: Namespace items, values in the order of the stream.
+        buffers: The encoded values.
+        sizes: Bytes by name.
+        unbound: ``(name, reason)`` of what cannot travel.
+    """
+
+    def __init__(self, names: Sequence[str], namespace: Mapping[str, Any], portable: Portable) -> None:
+        self.items: list[Item] = []
+        self.unbound: list[tuple[str, str]] = []
+        values: dict[str, Any] = {}
+        for name in names:
+            if name not in namespace:
+                continue
+            value = namespace[name]
+            if isinstance(value, types.ModuleType):
+                self.items.append({"name": name, "module": value.__name__})
+            else:
+                values[name] = value
+        encoder = self._encode(values, portable)
+        self.items += [{"name": name, "value": True} for name in values]
+        self.sizes: dict[str, int] = encoder.sizes
+        self.buffers: list[Buffer] = encoder.buffers() if values else []
+
+    def _encode(self, values: dict[str, Any], portable: Portable) -> Encoder:
+        """Encode what can be encoded; a failed dump spoils the stream, so begin anew without it."""
+        while True:
+            encoder = Encoder(portable)
+            try:
+                for name, value in values.items():
+                    encoder.add(name, value)
+            except EncodeError as error:
+                del values[error.name]
+                self.unbound.append((error.name, f"{type(error.cause).__name__}: {error.cause}"))
+            else:
+                return encoder
+
+
+class _Split:
+    """Takes the buffers of a request apart, in order."""
+
+    def __init__(self, buffers: Sequence[Buffer]) -> None:
+        self._buffers = buffers
+        self._position = 0
+
+    def take(self, count: int) -> Sequence[Buffer]:
+        start = self._position
+        self._position += count
+        return self._buffers[start : self._position]
+
+    def arguments(
+        self, args: Sequence[int], kwargs: Mapping[str, int], resolve: Callable[[str], Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        positional = [decode(self.take(count), resolve) for count in args]
+        return positional, {name: decode(self.take(count), resolve) for name, count in kwargs.items()}
+
+
+def _resolve(module: types.ModuleType, qualname: str) -> Any:
+    found: Any = module
+    for attribute in qualname.split("."):
+        found = getattr(found, attribute)
+    return found
+
+
+def _definition_names(request: Header) -> frozenset[str]:
+    sent = {item["name"] for item in request["namespace"] if "source" in item}
+    return frozenset(sent.union(request.get("definitions", ())))
+
+
+def _portable(names: frozenset[str]) -> Portable:
+    """Return a predicate: the other side can find this function or class of ``__main__`` by name."""
+
+    def known(obj: Any) -> bool:
+        qualname: str = obj.__qualname__
+        if qualname.split(".")[0] not in names:
+            return False
+        try:
+            return _resolve(sys.modules[MAIN], qualname) is obj
+        except AttributeError:
+            return False
+
+    return known
+
+
+def _is_mutable(value: Any) -> bool:
+    return not isinstance(value, _IMMUTABLE)
+
+
+def _digest(value: Any, portable: Portable) -> bytes | None:
+    """Return a digest of a value's content; None if it cannot be pickled."""
+    try:
+        buffers = encode(value, portable)
+    except EncodeError:
+        return None
+    digest = hashlib.blake2b(digest_size=16)
+    for buffer in buffers:
+        digest.update(buffer)
+    return digest.digest()

@@ -1,0 +1,99 @@
+"""An exception as plain data: its chain, its frames, and itself where pickle can carry it.
+
+The other side rebuilds real exceptions with real tracebacks, so that a notebook shows the failing
+line of the cell as if it had run there.
+"""
+
+from __future__ import annotations
+
+import traceback
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .codec import EncodeError, Portable, encode
+from .frames import Buffer
+
+MAX_CHAIN = 8
+_ISLAND = str(Path(__file__).parent)
+
+
+def describe(error: BaseException, portable: Portable) -> tuple[dict[str, Any], list[Buffer]]:
+    """Return the error as a JSON object and the buffers with its pickles.
+
+    The object has ``type``, ``message``, ``text`` (the formatted traceback) and ``chain``: one
+    entry an exception, the raised one first, each with ``frames`` (file, line, function), ``link``
+    ("cause" or "context": how the one before refers to it) and ``buffers`` (how many hold its
+    pickle; 0 if it cannot be pickled).
+    """
+    buffers: list[Buffer] = []
+    chain = []
+    for link, item in _chain(error):
+        pickled = _pickle(item, portable)
+        buffers += pickled
+        chain.append(
+            {
+                "type": _type_name(item),
+                "message": _message(item),
+                "frames": _frames(item.__traceback__),
+                "link": link,
+                "buffers": len(pickled),
+            }
+        )
+    described = {
+        "type": chain[0]["type"],
+        "message": chain[0]["message"],
+        "text": _format(error),
+        "chain": chain,
+    }
+    return described, buffers
+
+
+def _chain(error: BaseException) -> Iterator[tuple[str, BaseException]]:
+    link, current, seen = "", error, set[int]()
+    while current is not None and id(current) not in seen and len(seen) < MAX_CHAIN:
+        seen.add(id(current))
+        yield link, current
+        if current.__cause__ is not None:
+            link, current = "cause", current.__cause__
+        elif current.__context__ is not None and not current.__suppress_context__:
+            link, current = "context", current.__context__
+        else:
+            return
+
+
+def _pickle(error: BaseException, portable: Portable) -> list[Buffer]:
+    try:
+        return encode(error, portable)
+    except EncodeError:
+        return []
+
+
+def _frames(trace: types.TracebackType | None) -> list[tuple[str, int, str]]:
+    frames = []
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if not code.co_filename.startswith(_ISLAND):
+            frames.append((code.co_filename, trace.tb_lineno, code.co_name))
+        trace = trace.tb_next
+    return frames
+
+
+def _format(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_ISLAND):
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace))
+
+
+def _type_name(error: BaseException) -> str:
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:  # noqa: BLE001 - __str__ of a user's class may raise anything
+        return f"<its __str__ raised {type(broken).__name__}>"

@@ -1,0 +1,115 @@
+"""The notebook's names, rebuilt for one job: modules, definitions from source, values.
+
+Both ends use it. On a worker the target is a fresh ``__main__`` module; in the notebook the target
+is the user's namespace, which gets back what a cell bound. Each name is one *item*, a JSON object:
+
+``{"name": "np", "module": "numpy"}``
+    Imported.
+``{"name": "f", "source": "def f(): …", "filename": "…", "first_line": 3}``
+    Executed, with the line numbers it had in its cell, when something first needs it. Optional:
+    ``cell`` (the whole text, for tracebacks), ``eager`` (names that it needs to be executed),
+    ``flags`` (``from __future__`` imports of its cell).
+``{"name": "df", "value": true}``
+    The next value of the encoded stream.
+"""
+
+from __future__ import annotations
+
+import importlib
+import linecache
+import sys
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .codec import MAIN, decode_all
+from .frames import Buffer
+
+Item = dict[str, Any]
+
+
+class MissingModuleError(ImportError):
+    """A module that the notebook uses does not exist where the job runs."""
+
+
+class Definitions:
+    """Definitions that are executed in a namespace when they are first needed."""
+
+    def __init__(self, namespace: dict[str, Any], items: Sequence[Item]) -> None:
+        self._namespace = namespace
+        self._pending = {item["name"]: item for item in items}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names that were not executed yet."""
+        return tuple(self._pending)
+
+    def define(self, name: str) -> None:
+        """Execute the definition of `name`, and first those that it needs to be executed."""
+        item = self._pending.pop(name, None)
+        if item is None:
+            return
+        for needed in item.get("eager", ()):
+            self.define(needed)
+        exec(compile_item(item), self._namespace)
+
+    def resolve(self, qualname: str) -> Any:
+        """Return what ``__main__`` holds under a dotted name; pickles ask for it."""
+        root, *path = qualname.split(".")
+        self.define(root)
+        try:
+            found = self._namespace[root]
+        except KeyError:
+            raise AttributeError(f"module '__main__' has no attribute {root!r}") from None
+        for attribute in path:
+            found = getattr(found, attribute)
+        return found
+
+
+def fill(namespace: dict[str, Any], items: Sequence[Item], buffers: Sequence[Buffer]) -> dict[str, Any]:
+    """Bind every item in `namespace`; return the values that came as bytes, by name.
+
+    Raises:
+        MissingModuleError: A module cannot be imported here.
+    """
+    for item in items:
+        if "module" in item:
+            namespace[item["name"]] = _import(item)
+    definitions = Definitions(namespace, [item for item in items if "source" in item])
+    names = [item["name"] for item in items if "value" in item]
+    values: dict[str, Any] = {}
+    if names:
+        for name, value in zip(names, decode_all(buffers, definitions.resolve), strict=True):
+            namespace[name] = values[name] = value
+    for name in definitions.names:
+        definitions.define(name)
+    return values
+
+
+def compile_item(item: Item) -> types.CodeType:
+    """Compile a definition with the file name, the line numbers and the future flags of its cell."""
+    remember_source(item["filename"], item.get("cell"))
+    source = "\n" * (item["first_line"] - 1) + item["source"]
+    return compile(source, item["filename"], "exec", flags=item.get("flags", 0), dont_inherit=True)
+
+
+def new_main(names: Mapping[str, Any]) -> types.ModuleType:
+    """Return a fresh module called ``__main__`` and make it the one that pickles look into."""
+    module = types.ModuleType(MAIN)
+    module.__dict__.update(names)
+    sys.modules[MAIN] = module
+    return module
+
+
+def remember_source(filename: str, text: str | None) -> None:
+    """Let tracebacks and ``inspect`` show the text of a cell that has no file."""
+    if text is not None:
+        linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+
+
+def _import(item: Item) -> types.ModuleType:
+    try:
+        module = importlib.import_module(item["module"])
+    except ImportError as error:
+        raise MissingModuleError(f"{item['name']}: {error}", name=item["module"]) from error
+    return module

@@ -1,0 +1,144 @@
+"""GPU pools and cards: what is accepted, how a choice is encoded, what a second costs."""
+
+import itertools
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flash_nb.resources.gpu import (
+    GROUPS,
+    TYPES,
+    GpuGroup,
+    GpuType,
+    describe_gpu,
+    gpu_ids,
+    gpu_table,
+    parse_gpu,
+    price_per_second,
+)
+
+L4, A5000, RTX3090 = GpuType.NVIDIA_L4, GpuType.NVIDIA_RTX_A5000, GpuType.NVIDIA_GEFORCE_RTX_3090
+GPUS = st.sampled_from([*GpuGroup.all(), *GROUPS, "RUBIN_288"])
+
+
+@pytest.mark.parametrize(
+    ("gpus", "encoded"),
+    [
+        ([GpuGroup.AMPERE_80], "AMPERE_80"),
+        ([GpuGroup.ADA_24, GpuGroup.AMPERE_80], "ADA_24,AMPERE_80"),
+        ([GpuGroup.AMPERE_80, GpuGroup.ADA_24], "AMPERE_80,ADA_24"),
+        ([GpuGroup.AMPERE_80, GpuGroup.AMPERE_80], "AMPERE_80"),
+        ([L4], "AMPERE_24,-NVIDIA GeForce RTX 3090,-NVIDIA RTX A5000"),
+        ([L4, A5000], "AMPERE_24,-NVIDIA GeForce RTX 3090"),
+        ([L4, A5000, RTX3090], "AMPERE_24"),
+        ([L4, GpuGroup.AMPERE_24], "AMPERE_24"),
+        ([L4, GpuGroup.ADA_24], "AMPERE_24,ADA_24,-NVIDIA GeForce RTX 3090,-NVIDIA RTX A5000"),
+        (["RUBIN_288", L4], "RUBIN_288,AMPERE_24,-NVIDIA GeForce RTX 3090,-NVIDIA RTX A5000"),
+        ([GpuType.NVIDIA_H200], "HOPPER_141"),
+        ([GpuGroup.ANY], ",".join(GpuGroup.all())),
+        ([GpuGroup.AMPERE_80, GpuGroup.ANY], ",".join(GpuGroup.all())),
+        ([], ""),
+    ],
+)
+def test_encoding(gpus, encoded):
+    assert gpu_ids(gpus) == encoded
+
+
+@given(st.lists(GPUS, min_size=1, max_size=6))
+def test_encoding_puts_pools_in_the_given_order_and_then_sorted_exclusions(gpus):
+    ids = gpu_ids(gpus).split(",")
+    pools = list(itertools.takewhile(lambda text: not text.startswith("-"), ids))
+    excluded = ids[len(pools) :]
+    assert pools == list(dict.fromkeys(str(GROUPS.get(gpu, gpu)) for gpu in gpus))
+    assert excluded == sorted(set(excluded))
+    assert all(text.startswith("-") for text in excluded)
+
+
+@given(st.lists(GPUS, min_size=1, max_size=6))
+def test_encoding_excludes_no_card_that_was_chosen_and_no_card_of_a_chosen_pool(gpus):
+    excluded = {text.removeprefix("-") for text in gpu_ids(gpus).split(",") if text.startswith("-")}
+    allowed = set(gpus) | {card for gpu in gpus for card in TYPES.get(gpu, ())}
+    assert not excluded & {str(gpu) for gpu in allowed}
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (GpuGroup.AMPERE_80, GpuGroup.AMPERE_80),
+        ("AMPERE_80", GpuGroup.AMPERE_80),
+        ("any", GpuGroup.ANY),
+        ("ANY", GpuGroup.ANY),
+        (GpuType.ANY, GpuGroup.ANY),
+        ("NVIDIA L4", L4),
+        ("NVIDIA_L4", L4),
+        ("RUBIN_288", "RUBIN_288"),
+        ("RUBIN_288_PRO", "RUBIN_288_PRO"),
+        ("AMPERE_96", "AMPERE_96"),
+    ],
+)
+def test_accepted(written, meant):
+    parsed = parse_gpu(written)
+    assert parsed == meant
+    assert type(parsed) is type(meant)
+
+
+@pytest.mark.parametrize(
+    ("written", "suggestion"),
+    [
+        ("AMPERE_8O", "GpuGroup.AMPERE_80"),
+        ("ampere80", "GpuGroup.AMPERE_80"),
+        ("ampere_80", "GpuGroup.AMPERE_80"),
+        ("AMPER_80", "GpuGroup.AMPERE_80"),
+        ("ADA_80", "GpuGroup.ADA_80_PRO"),
+        ("A100", "GpuGroup.AMPERE_80 (A100 80 GB)"),
+        ("h100", "GpuGroup.ADA_80_PRO (H100 80 GB)"),
+        ("NVIDIA GeForce RTX 409O", "GpuType.NVIDIA_GEFORCE_RTX_4090"),
+    ],
+)
+def test_misspelt(written, suggestion):
+    with pytest.raises(ValueError, match=rf"did you mean {re.escape(suggestion)}\?"):
+        parse_gpu(written)
+
+
+@pytest.mark.parametrize("written", ["", "zzzzzz", 80, None])
+def test_unrecognisable_names_the_groups(written):
+    with pytest.raises(ValueError, match=r"the groups are any, AMPERE_16, .*BLACKWELL_180"):
+        parse_gpu(written)
+
+
+def test_every_group_is_in_the_table_and_has_cards():
+    table = gpu_table()
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d", table.as_of)
+    assert set(table.pools) == set(TYPES) == set(GpuGroup.all())
+    assert all(pool.vram_gb == int(name.split("_")[1]) for name, pool in table.pools.items())
+
+
+@pytest.mark.parametrize(
+    ("group", "price"),
+    [
+        (GpuGroup.AMPERE_80, 0.00076),
+        ("HOPPER_141", 0.00155),
+        (GpuGroup.ADA_32_PRO, None),
+        ("RUBIN_288", None),
+        (GpuGroup.ANY, None),
+    ],
+)
+def test_price(group, price):
+    assert price_per_second(group) == price
+
+
+@pytest.mark.parametrize(
+    ("gpu", "text"),
+    [
+        (GpuGroup.AMPERE_80, "A100 80 GB (AMPERE_80)"),
+        (GpuGroup.ADA_80_PRO, "H100 80 GB (ADA_80_PRO)"),
+        (GpuGroup.AMPERE_48, "A40 / RTX A6000 48 GB (AMPERE_48)"),
+        (GpuGroup.ANY, "any GPU"),
+        (L4, "NVIDIA L4"),
+        ("RUBIN_288", "RUBIN_288"),
+    ],
+)
+def test_description(gpu, text):
+    assert describe_gpu(gpu) == text
