@@ -48,7 +48,7 @@ class Peer(asyncio.Protocol):
                     return
                 elif self._receive is not None and header["type"] not in {"client", "worker"}:
                     self._receive(header, buffers)
-        except (FrameError, KeyError):
+        except FrameError:
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature

@@ -76,22 +76,17 @@ class Capture:
 
 
 def capture(names: Iterable[str], namespace: Mapping[str, Any]) -> Capture:
-    """Collect `names` of `namespace`, and all that they need of it.
-
-    Names that `namespace` does not hold are left out: the code may bind them itself.
-
-    Raises:
-        SerializationError: A value cannot be pickled.
-        CellError: A name is a remote function: those cannot be called from a worker.
-    """
-    return _Collector(namespace).collect(names)
+    """Collect `names` of `namespace`, and all that they need of it; see `Collector`."""
+    collector = Collector(namespace)
+    collector.add(names)
+    return collector.collect()
 
 
-def capture_definition(obj: Any, namespace: Mapping[str, Any]) -> tuple[Source, Capture]:
-    """Return the source of a function or class, and what it needs of `namespace`; itself is not in it.
+def source_of(obj: Any) -> Source:
+    """Return the source of a function or class.
 
     Raises:
-        SerializationError: It has no source: a lambda, or code made by ``exec``.
+        SerializationError: It has none: a lambda, or code made by ``exec``.
     """
     source = find_source(obj) or _nested_source(obj)
     if source is None:
@@ -99,9 +94,7 @@ def capture_definition(obj: Any, namespace: Mapping[str, Any]) -> tuple[Source, 
             f"{getattr(obj, '__qualname__', obj)!s} has no source that could be sent.",
             hint="Define it with def or class, in a cell or a file.",
         )
-    definition = source.definition
-    names = (definition.eager | definition.lazy) - {definition.name}
-    return source, capture(names, namespace)
+    return source
 
 
 def namespace_of(obj: Any) -> Mapping[str, Any]:
@@ -134,7 +127,12 @@ def check_size(sizes: Mapping[str, int]) -> None:
     )
 
 
-class _Collector:
+class Collector:
+    """Collects names of a namespace, and all that they need of it.
+
+    Names that the namespace does not hold are left out: the code may bind them itself.
+    """
+
     def __init__(self, namespace: Mapping[str, Any]) -> None:
         self._namespace = namespace
         self._modules: dict[str, types.ModuleType] = {}
@@ -142,16 +140,44 @@ class _Collector:
         self._values: dict[str, Any] = {}
         self._waiting: list[str] = []
 
-    def collect(self, names: Iterable[str]) -> Capture:
-        self._add(names)
+    def add(self, names: Iterable[str]) -> None:
+        """Note names to collect."""
+        self._waiting += sorted(names)
+
+    def add_source(self, name: str, source: Source) -> None:
+        """Note a definition to collect, with the names that it reads."""
+        self._sources[name] = source
+        self._waiting += sorted(source.definition.eager | source.definition.lazy)
+
+    def portable(self, obj: Any) -> bool:
+        """Tell a pickler which functions and classes travel as source; note new ones."""
+        root: str = obj.__qualname__.split(".")[0]
+        if root in self._sources:
+            return _resolves(self._namespace, obj)
+        if root in self._values or not _resolves(self._namespace, obj):
+            return False
+        source = find_source(self._namespace[root])
+        if source is None:
+            return False
+        self.add_source(root, source)
+        return True
+
+    def collect(self) -> Capture:
+        """Return everything noted, and all that it needs.
+
+        Raises:
+            SerializationError: A value cannot be pickled.
+            CellError: A name is a remote function: those cannot be called from a worker.
+        """
+        self._sort_waiting()
         while True:
             known = len(self._sources)
             encoder = self._encode()
+            self._sort_waiting()
             if len(self._sources) == known:
                 return self._finish(encoder)
 
-    def _add(self, names: Iterable[str]) -> None:
-        self._waiting += sorted(names)
+    def _sort_waiting(self) -> None:
         while self._waiting:
             name = self._waiting.pop()
             if name in self._namespace and not self._has(name):
@@ -173,38 +199,20 @@ class _Collector:
         if source is None:
             self._values[name] = value
         else:
-            self._add_source(name, source)
-
-    def _add_source(self, name: str, source: Source) -> None:
-        self._sources[name] = source
-        self._waiting += sorted(source.definition.eager | source.definition.lazy)
+            self.add_source(name, source)
 
     def _encode(self) -> Encoder:
-        encoder = Encoder(self._is_portable)
+        encoder = Encoder(self.portable)
         try:
             for name in self._ordered_values():
                 encoder.add(name, self._values[name])
         except EncodeError as error:
             raise unpicklable(error, self._values[error.name]) from error.cause
-        self._add(())
         return encoder
 
     def _ordered_values(self) -> list[str]:
         first = set().union(*(s.definition.eager for s in self._sources.values())) if self._sources else set()
         return sorted(self._values, key=lambda name: name not in first)
-
-    def _is_portable(self, obj: Any) -> bool:
-        """Tell the pickler which functions and classes travel as source; note new ones."""
-        root: str = obj.__qualname__.split(".")[0]
-        if root in self._sources:
-            return _resolves(self._namespace, obj)
-        if root in self._values or not _resolves(self._namespace, obj):
-            return False
-        source = find_source(self._namespace[root])
-        if source is None:
-            return False
-        self._add_source(root, source)
-        return True
 
     def _finish(self, encoder: Encoder) -> Capture:
         modules = {module.__name__ for module in self._modules.values()} | encoder.modules

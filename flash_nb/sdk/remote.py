@@ -10,7 +10,7 @@ import functools
 import inspect
 import secrets
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -18,21 +18,12 @@ from typing import Any
 from flash_nb.errors import ResourceError, did_you_mean
 from flash_nb.jobs import FinishedEvent, JobOutput, JobStatus, new_job_id
 from flash_nb.resources.serverless import ServerlessResource
-from flash_nb.sdk.capture import (
-    Capture,
-    Source,
-    capture,
-    capture_definition,
-    check_size,
-    namespace_of,
-    unpicklable,
-)
+from flash_nb.sdk.capture import Collector, Source, check_size, namespace_of, source_of, unpicklable
 from flash_nb.sdk.dependencies import requirements_for
 from flash_nb.sdk.job import Job
 from flash_nb.sdk.session import current_session
-from flash_nb.worker.codec import EncodeError, Portable, decode, encode
+from flash_nb.worker.codec import EncodeError, decode, encode
 from flash_nb.worker.frames import Buffer, size_of
-from flash_nb.worker.namespace import Item
 
 CHECK_SIZE_FROM_BYTES = 1_000_000
 
@@ -109,8 +100,9 @@ class RemoteFunction:
         Raises:
             SerializationError: An argument cannot be sent, or all of them are too large.
         """
-        captured = self._code.capture()
-        sent = _Arguments(self._function, args, kwargs)
+        collector = self._code.collector()
+        sent = _Arguments(self._function, args, kwargs, collector)
+        captured = collector.collect()
         request = {
             "execution_type": "function",
             "function": self._code.name,
@@ -170,7 +162,7 @@ class RemoteObject:
         self._code = code
         self._options = options
         self._id = f"{code.name}_{secrets.token_hex(4)}"
-        self._constructor = _Arguments(cls, args, kwargs)
+        self._made_with = (args, kwargs)
         self._here: Any = cls(*args, **kwargs) if options.local else None
         self._finalizer = weakref.finalize(self, _release, options.resource, self._id)
 
@@ -198,9 +190,125 @@ class RemoteObject:
         return await self._submit(method, args, kwargs)
 
     def _submit(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:
-        captured = self._code.capture()
-        sent = _Arguments(getattr(self._class, method), args, kwargs)
-        made = self._constructor
+        collector = self._code.collector()
+        made = _Arguments(self._class, *self._made_with, collector)
+        sent = _Arguments(getattr(self._class, method), args, kwargs, collector)
+        captured = collector.collect()
+        request = {
+            "execution_type": "class",
+            "class": self._code.name,
+            "instance": self._id,
+            "method": method,
+            "constructor": {"args": made.args, "kwargs": made.kwargs},
+            "namespace": captured.items,
+            "namespace_buffers": len(captured.buffers),
+            "args": sent.args,
+            "kwargs": sent.kwargs,
+        }
+        return _submit(
+            self._options,
+            label=f"{self._code.name}.{method}()",
+            request=request,
+            buffers=[*captured.buffers, *made.buffers, *sent.buffers],
+            modules=captured.modules | made.modules | sent.modules,
+            resolve=self._code.resolve,
+            instance=self._id,
+        )
+
+
+class RemoteMethod:
+    """A method of a remote object."""
+
+    def __init__(self, owner: RemoteObject, name: str) -> None:
+        self._owner = owner
+        self._name = name
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> JobOutput:
+        return await self._owner._call(self._name, args, kwargs)  # noqa: SLF001 - its own part
+
+    def submit(self, *args: Any, **kwargs: Any) -> Job:
+        """Start the method; return its job at once."""
+        return self._owner._submit(self._name, args, kwargs)  # noqa: SLF001 - its own part
+
+
+class _Code:
+    """A definition that travels with what it needs; globals are read at each call, as in Python."""
+
+    def __init__(self, obj: Any, namespace: Mapping[str, Any]) -> None:
+        self.name: str = obj.__name__
+        self._obj = obj
+        self._namespace = namespace
+        self._source: Source | None = None
+
+    def collector(self) -> Collector:
+        """Return a collector that holds the definition."""
+        if self._source is None:
+            self._source = source_of(self._obj)
+        collector = Collector(self._namespace)
+        collector.add_source(self.name, self._source)
+        return collector
+
+    def resolve(self, qualname: str) -> Any:
+        """Find what a pickle from the worker calls ``__main__.qualname``."""
+        root, *path = qualname.split(".")
+        found = self._obj if root == self.name else self._namespace[root]
+        for attribute in path:
+            found = getattr(found, attribute)
+        return found
+
+
+class _Arguments:
+    """Arguments of a call, each encoded on its own.
+
+    Attributes:
+        args, kwargs: How many buffers each argument takes.
+        buffers: All of them in order.
+        modules: What their types come from.
+    """
+
+    def __init__(
+        self, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], collector: Collector
+    ) -> None:
+        self._collector = collector
+        self.args: list[int] = []
+        self.kwargs: dict[str, int] = {}
+        self.buffers: list[Buffer] = []
+        self.modules: set[str] = set()
+        for position, value in enumerate(args):
+            self.args.append(self._add(f"argument {position + 1}", value))
+        for name, value in kwargs.items():
+            self.kwargs[name] = self._add(f"argument {name}", value)
+        if size_of(self.buffers) > CHECK_SIZE_FROM_BYTES:
+            check_size(self._sizes(target, args, kwargs))
+
+    def _add(self, label: str, value: Any) -> int:
+        if isinstance(value, JobOutput):
+            value = value.unwrap()
+        try:
+            buffers = encode(value, self._collector.portable, self.modules)
+        except EncodeError as error:
+            raise unpicklable(EncodeError(label, error.cause), value) from error.cause
+        self.buffers += buffers
+        return len(buffers)
+
+    def _sizes(self, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, int]:
+        try:
+            names = list(inspect.signature(target).parameters)
+        except (TypeError, ValueError):
+            names = []
+        labels = [names[i] if i < len(names) else f"argument {i + 1}" for i in range(len(args))]
+        sizes, position = {}, 0
+        for label, count in [*zip(labels, self.args, strict=True), *self.kwargs.items()]:
+            sizes[label] = size_of(self.buffers[position : position + count])
+            position += count
+        return sizes
+
+
+def _submit(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:
+        collector = self._code.collector()
+        made = _Arguments(self._class, *self._made_with, collector)
+        sent = _Arguments(getattr(self._class, method), args, kwargs, collector)
+        captured = collector.collect()
         request = {
             "execution_type": "class",
             "class": self._code.name,
@@ -279,7 +387,10 @@ class _Arguments:
         modules: What their types come from.
     """
 
-    def __init__(self, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def __init__(
+        self, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], collector: Collector
+    ) -> None:
+        self._collector = collector
         self.args: list[int] = []
         self.kwargs: dict[str, int] = {}
         self.buffers: list[Buffer] = []
@@ -295,7 +406,7 @@ class _Arguments:
         if isinstance(value, JobOutput):
             value = value.unwrap()
         try:
-            buffers = encode(value, self._portable, self.modules)
+            buffers = encode(value, self._collector.portable, self.modules)
         except EncodeError as error:
             raise unpicklable(EncodeError(label, error.cause), value) from error.cause
         self.buffers += buffers

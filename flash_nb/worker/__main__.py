@@ -75,6 +75,7 @@ class Worker:
             "endpoint": settings["endpoint"],
             "python": settings["python"],
             "requirements": settings["requirements"],
+            "system": settings["system"],
             "pid": os.getpid(),
             "job": self._job_id or self._finished_id,
             "instances": self._executor.instances,
@@ -132,7 +133,8 @@ class Worker:
 def main() -> None:
     """Run a worker with the configuration on stdin."""
     settings = json.loads(sys.stdin.readline())
-    Worker(settings, StreamCapture()).run()
+    with StreamCapture() as capture:
+        Worker(settings, capture).run()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,64 @@
+"""What a cell's text says: its names, its definitions, its imports. Pure analysis, no IO.
+
+::
+
+    definitions     the top-level functions and classes of a cell, and the names they need
+    plan            the names that a cell reads and binds, and what has to travel with it
+    requirements    imported modules -> the PyPI requirements that a worker installs
+    shell           IPython's ``!command`` and ``%pip install`` -> plain Python
+
+The text of a cell goes through `translate` first; everything else here reads plain Python.
+
+Names are imported on first use: a session that runs no cell does not pay for them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .definitions import Definition, find_definitions, names_remote, without_decorators
+    from .plan import CellPlan, Read, plan_cell
+    from .requirements import Inferred, infer, merge
+    from .shell import Translated, translate
+
+__all__ = [
+    "CellPlan",
+    "Definition",
+    "Inferred",
+    "Read",
+    "Translated",
+    "find_definitions",
+    "infer",
+    "merge",
+    "names_remote",
+    "plan_cell",
+    "translate",
+    "without_decorators",
+]
+
+_MODULES = {
+    "CellPlan": "plan",
+    "Definition": "definitions",
+    "Inferred": "requirements",
+    "Read": "plan",
+    "Translated": "shell",
+    "find_definitions": "definitions",
+    "infer": "requirements",
+    "merge": "requirements",
+    "names_remote": "definitions",
+    "plan_cell": "plan",
+    "translate": "shell",
+    "without_decorators": "definitions",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
