@@ -10,18 +10,21 @@ import __future__
 import ast
 import builtins
 import dis
+import inspect
 import io
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import CodeType
 from typing import Literal
 
 _Node = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+_When = Literal["eager", "lazy", "hint"]
+_Names = dict[_When, set[str]]
 
-_FUTURE_ANNOTATIONS = __future__.annotations.compiler_flag
-_READS = {"LOAD_NAME", "LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS", "DELETE_GLOBAL"}
-_NOT_NEEDED = {*dir(builtins), "__annotations__"}  # a class body with annotations reads __annotations__
+_RUN_AT_ONCE = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>", "<generic parameters of ")
+_ALWAYS_THERE = {*dir(builtins), "__annotations__"}  # a class body with annotations reads the latter
+_POSTPONED = __future__.annotations.compiler_flag
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +41,11 @@ class Definition:
         last_line: The number of the last of them.
         eager: Names that executing the statement reads: decorators, defaults, bases, a class body.
         lazy: Names that its functions read as globals, once they are called.
-        hints: Names in annotations that are not evaluated here, because of ``from __future__ import
-            annotations`` or Python 3.14. Dataclasses and pydantic look some of them up, and an older
-            Python evaluates them: send them where they exist, but do not miss them.
-        imports: The modules that it imports inside, without relative ones.
-        future_annotations: Whether it has to be compiled with ``from __future__ import annotations``.
+        hints: Names in annotations that nothing evaluates here, because of ``from __future__ import
+            annotations`` or Python 3.14. Dataclasses and pydantic look them up, and an older Python
+            evaluates them: send those that exist, and do not miss the others.
+        imports: Modules that it imports inside; relative imports are left out.
+        flags: The ``from __future__`` imports that it has to be compiled with, as compiler flags.
     """
 
     name: str
@@ -55,14 +58,15 @@ class Definition:
     lazy: frozenset[str]
     hints: frozenset[str]
     imports: frozenset[str]
-    future_annotations: bool
+    flags: int
 
 
-def find_definitions(source: str) -> Mapping[str, Definition]:
+def find_definitions(source: str, *, flags: int = 0) -> Mapping[str, Definition]:
     """Find the functions and classes that a cell or file defines at its top level.
 
     Args:
         source: Plain Python; top-level ``await`` is fine.
+        flags: ``from __future__`` imports made by earlier cells, as compiler flags.
 
     Returns:
         The definitions by name; of several with one name, the last.
@@ -71,31 +75,151 @@ def find_definitions(source: str) -> Mapping[str, Definition]:
         SyntaxError: The source is not Python.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the cell itself shows the compiler's warnings when it runs
+        warnings.simplefilter("ignore")  # the compiler says it again when the cell runs
         tree = ast.parse(source)
-        lines = _lines(source)
-        future = _has_future_annotations(tree)
-        return {node.name: _describe(node, lines, future) for node in tree.body if isinstance(node, _Node)}
+        flags |= _future_flags(tree)
+        lines = _split(source)
+        return {node.name: _describe(node, lines, flags) for node in tree.body if isinstance(node, _Node)}
 
 
 def without_decorators(definition: Definition, matches: Callable[[ast.expr], bool]) -> Definition:
-    """Drop the decorators that match.
+    """Drop the decorators that match, e.g. `names_remote`.
 
-    Blank lines stand in for them, and for comments directly below them, so that the line numbers stay.
-
-    Args:
-        definition: The definition to change.
-        matches: Tells whether a decorator goes, e.g. `names_remote`.
+    Blank lines stand in for them, and for comments below them, so that the line numbers stay.
     """
+    lines = _split(definition.source)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         node = ast.parse(definition.source).body[0]
-    assert isinstance(node, _Node)
-    lines = _lines(definition.source)
-    starts = [_at_sign(decorator, lines) for decorator in node.decorator_list]
-    for decorator, start, end in zip(node.decorator_list, starts, [*starts[1:], node.lineno], strict=True):
-        if matches(decorator):
-            lines[start - 1 : end - 1] = ["\n"] * (end - start)
-    node.decorator_list = [decorator for decorator in node.decorator_list if not matches(decorator)]
-    eager, lazy, hints = _names(node, definition.future_annotations)
-    return replace(definition, source="".join(lines), eager=eager, lazy=lazy, hints=hints)
+        assert isinstance(node, _Node)
+        starts = [_at_sign(decorator, lines) for decorator in node.decorator_list]
+        for decorator, start, end in zip(node.decorator_list, starts, [*starts[1:], node.lineno], strict=True):
+            if matches(decorator):
+                lines[start - 1 : end - 1] = ["\n"] * (end - start)
+        node.decorator_list = [decorator for decorator in node.decorator_list if not matches(decorator)]
+        names = _names(node, definition.flags)
+    return replace(
+        definition,
+        source="".join(lines),
+        eager=frozenset(names["eager"]),
+        lazy=frozenset(names["lazy"]),
+        hints=frozenset(names["hint"]),
+    )
+
+
+def names_remote(decorator: ast.expr) -> bool:
+    """Tell whether a decorator is ``remote``, ``x.remote``, or a call of one of them."""
+    target = decorator.func if isinstance(decorator, ast.Call) else decorator
+    name = target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", None)
+    return name == "remote"
+
+
+def _describe(node: _Node, lines: list[str], flags: int) -> Definition:
+    first = _at_sign(node.decorator_list[0], lines) if node.decorator_list else node.lineno
+    last = node.end_lineno or node.lineno
+    names = _names(node, flags)
+    return Definition(
+        name=node.name,
+        kind="class" if isinstance(node, ast.ClassDef) else "function",
+        is_async=isinstance(node, ast.AsyncFunctionDef),
+        source="".join(lines[first - 1 : last]),
+        first_line=first,
+        last_line=last,
+        eager=frozenset(names["eager"]),
+        lazy=frozenset(names["lazy"]),
+        hints=frozenset(names["hint"]),
+        imports=frozenset(_imports(node)),
+        flags=flags,
+    )
+
+
+def _split(source: str) -> list[str]:
+    """Split into lines where the compiler does, unlike ``splitlines``; each ends with a newline."""
+    lines = list(io.StringIO(source, newline=None))
+    if lines and not lines[-1].endswith("\n"):
+        lines[-1] += "\n"
+    return lines
+
+
+def _at_sign(decorator: ast.expr, lines: list[str]) -> int:
+    """Return the line of a decorator's ``@``: in ``@(\\n  remote\\n)`` the expression starts below it."""
+    line = decorator.lineno
+    while not lines[line - 1].lstrip().startswith("@"):
+        line -= 1
+    return line
+
+
+def _future_flags(tree: ast.Module) -> int:
+    flags = 0
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module == "__future__":
+            for alias in node.names:
+                flags |= getattr(__future__, alias.name).compiler_flag
+    return flags
+
+
+def _imports(node: _Node) -> Iterator[str]:
+    for child in ast.walk(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom) and child.module and not child.level:
+            yield child.module
+
+
+def _names(node: _Node, flags: int) -> _Names:
+    """Return the names that a definition reads, by when it reads them."""
+    names = _compiled_names(node, flags)
+    if flags & _POSTPONED:  # the annotations became strings: compile again, as if they had not
+        evaluated = _compiled_names(node, flags & ~_POSTPONED)
+        names["hint"] |= set().union(*evaluated.values()) - names["eager"] - names["lazy"]
+    return names
+
+
+def _compiled_names(node: _Node, flags: int) -> _Names:
+    code = compile(
+        ast.Module([node], []),
+        "<definition>",
+        "exec",
+        flags=flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,  # a default may await
+        dont_inherit=True,  # this module's own future imports
+        optimize=0,  # keeps the names in assertions, whatever this process does
+    )
+    names: _Names = {"eager": set(), "lazy": set(), "hint": set()}
+    _collect(code, "eager", names)
+    return {when: found - _ALWAYS_THERE for when, found in names.items()}
+
+
+def _collect(code: CodeType, when: _When, names: _Names, class_names: Collection[str] = ()) -> None:
+    """Add the names that `code`, which runs at `when`, and the code nested in it read as globals.
+
+    Args:
+        code: What to read.
+        when: When it runs.
+        names: Where they are added.
+        class_names: Names of the class around it, which type parameters and annotations see.
+    """
+    bound: set[str] = set()
+    for instruction in dis.get_instructions(code):
+        name = instruction.argval
+        match instruction.opname:
+            case "LOAD_GLOBAL" | "DELETE_GLOBAL":
+                names[when].add(name)
+            case "LOAD_NAME" if name not in bound:
+                names[when].add(name)
+            case "LOAD_FROM_DICT_OR_GLOBALS" if name not in class_names:
+                names[when].add(name)
+            case "STORE_NAME":
+                bound.add(name)
+    for nested in code.co_consts:
+        if isinstance(nested, CodeType):
+            _collect(nested, _runs(nested, when), names, bound)
+
+
+def _runs(nested: CodeType, around: _When) -> _When:
+    """Return when a piece of code runs that is nested in one that runs at `around`."""
+    if nested.co_name == "__annotate__":  # Python 3.14
+        return "hint"
+    is_class_body = not nested.co_flags & inspect.CO_NEWLOCALS
+    if around == "eager" and not is_class_body and not nested.co_name.startswith(_RUN_AT_ONCE):
+        return "lazy"
+    return around

@@ -25,6 +25,11 @@ def show(event: JobEvent) -> None:
             _clear(wait)
 
 
+def show_text(text: str) -> None:
+    """Print a line of our own."""
+    sys.stdout.write(text)
+
+
 def has_shell() -> bool:
     """True where IPython runs this code."""
     module = sys.modules.get("IPython.core.interactiveshell")

@@ -18,7 +18,8 @@ from typing import Any
 from flash_nb.errors import ResourceError, did_you_mean
 from flash_nb.jobs import FinishedEvent, JobOutput, JobStatus, new_job_id
 from flash_nb.resources.serverless import ServerlessResource
-from flash_nb.sdk.capture import Collector, Source, check_size, namespace_of, source_of, unpicklable
+from flash_nb.sdk.capture import Collector, check_size, unpicklable
+from flash_nb.sdk.code import Code, ObjectCode
 from flash_nb.sdk.dependencies import requirements_for
 from flash_nb.sdk.job import Job
 from flash_nb.sdk.session import current_session
@@ -36,6 +37,8 @@ class RemoteOptions:
     dependencies: tuple[str, ...] = ()
     system_dependencies: tuple[str, ...] = ()
     local: bool = False
+    timeout_s: float | None = None
+    allow_apt: bool = False
 
 
 def remote(
@@ -72,25 +75,33 @@ def remote(
         resource_config, tuple(dependencies or ()), tuple(system_dependencies or ()), local
     )
 
-    def decorate(target: Any) -> Any:
-        return RemoteClass(target, options) if isinstance(target, type) else RemoteFunction(target, options)
+    def decorate(target: Any) -> RemoteFunction | RemoteClass:
+        kind = RemoteClass if isinstance(target, type) else RemoteFunction
+        return kind(ObjectCode(target), options, target)
 
     return decorate
 
 
 class RemoteFunction:
-    """A function that runs on a resource. Calling it gives a coroutine for its `JobOutput`."""
+    """A function that runs on a resource. Calling it gives a coroutine for its `JobOutput`.
+
+    Args:
+        code: What travels.
+        options: How it runs.
+        function: The function itself, where it exists here.
+    """
 
     __flash_remote__ = True
 
-    def __init__(self, function: Callable[..., Any], options: RemoteOptions) -> None:
-        functools.update_wrapper(self, function)
+    def __init__(self, code: Code, options: RemoteOptions, function: Callable[..., Any] | None) -> None:
         self.options = options
+        self._code = code
         self._function = function
-        self._code = _Code(function, namespace_of(function))
+        if function is not None:
+            functools.update_wrapper(self, function)
 
     async def __call__(self, *args: Any, **kwargs: Any) -> JobOutput:
-        if self.options.local:
+        if self.options.local and self._function is not None:
             return await _run_here(self._function, args, kwargs)
         return await self.submit(*args, **kwargs)
 
@@ -101,11 +112,12 @@ class RemoteFunction:
             SerializationError: An argument cannot be sent, or all of them are too large.
         """
         collector = self._code.collector()
-        sent = _Arguments(self._function, args, kwargs, collector)
+        sent = _Arguments(args, kwargs, collector, self._code.parameters, None)
         captured = collector.collect()
         request = {
             "execution_type": "function",
             "function": self._code.name,
+            "definitions": self._code.definitions,
             "namespace": captured.items,
             "namespace_buffers": len(captured.buffers),
             "args": sent.args,
@@ -125,18 +137,20 @@ class RemoteFunction:
 
 
 class RemoteClass:
-    """A class whose objects live on a resource."""
+    """A class whose objects live on a resource; the arguments are those of `RemoteFunction`."""
 
     __flash_remote__ = True
 
-    def __init__(self, cls: type, options: RemoteOptions) -> None:
-        functools.update_wrapper(self, cls, updated=())
+    def __init__(self, code: Code, options: RemoteOptions, cls: type | None) -> None:
         self.options = options
+        self._code = code
         self._class = cls
-        self._code = _Code(cls, namespace_of(cls))
+        if cls is not None:
+            functools.update_wrapper(self, cls, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> RemoteObject:
-        return RemoteObject(self._class, self._code, self.options, args, kwargs)
+        here = self._class(*args, **kwargs) if self._class is not None and self.options.local else None
+        return RemoteObject(self._code, self.options, args, kwargs, here)
 
     def __repr__(self) -> str:
         return f"<remote class {self._code.name} on {self.options.resource.name}>"
@@ -152,18 +166,17 @@ class RemoteObject:
 
     def __init__(
         self,
-        cls: type,
-        code: _Code,
+        code: Code,
         options: RemoteOptions,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
+        here: object | None,
     ) -> None:
-        self._class = cls
         self._code = code
         self._options = options
-        self._id = f"{code.name}_{secrets.token_hex(4)}"
         self._made_with = (args, kwargs)
-        self._here: Any = cls(*args, **kwargs) if options.local else None
+        self._here = here
+        self._id = f"{code.name}_{secrets.token_hex(4)}"
         self._finalizer = weakref.finalize(self, _release, options.resource, self._id)
 
     def close(self) -> None:
@@ -171,10 +184,10 @@ class RemoteObject:
         self._finalizer()
 
     def __getattr__(self, name: str) -> RemoteMethod:
-        if name.startswith("_") or not callable(getattr(self._class, name, None)):
-            public = [n for n in dir(self._class) if not n.startswith("_")]
+        if name not in self._code.methods:
             raise AttributeError(
-                f"the remote class {self._class.__name__} has no method {name!r}{did_you_mean(name, public)}"
+                f"the remote class {self._code.name} has no method {name!r}"
+                f"{did_you_mean(name, self._code.methods)}"
             )
         return RemoteMethod(self, name)
 
@@ -185,11 +198,102 @@ class RemoteObject:
         return f"<remote object {self._id} on {self._options.resource.name}>"
 
     async def _call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobOutput:
-        if self._options.local:
+        if self._here is not None:
             return await _run_here(getattr(self._here, method), args, kwargs)
         return await self._submit(method, args, kwargs)
 
     def _submit(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:
+        collector = self._code.collector()
+        made = _Arguments(*self._made_with, collector, self._code.parameters, "__init__")
+        sent = _Arguments(args, kwargs, collector, self._code.parameters, method)
+        captured = collector.collect()
+        request = {
+            "execution_type": "class",
+            "class": self._code.name,
+            "definitions": self._code.definitions,
+            "instance": self._id,
+            "method": method,
+            "constructor": {"args": made.args, "kwargs": made.kwargs},
+            "namespace": captured.items,
+            "namespace_buffers": len(captured.buffers),
+            "args": sent.args,
+            "kwargs": sent.kwargs,
+        }
+        return _submit(
+            self._options,
+            label=f"{self._code.name}.{method}()",
+            request=request,
+            buffers=[*captured.buffers, *made.buffers, *sent.buffers],
+            modules=captured.modules | made.modules | sent.modules,
+            resolve=self._code.resolve,
+            instance=self._id,
+        )
+
+
+class RemoteMethod:
+    """A method of a remote object."""
+
+    def __init__(self, owner: RemoteObject, name: str) -> None:
+        self._owner = owner
+        self._name = name
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> JobOutput:
+        return await self._owner._call(self._name, args, kwargs)  # noqa: SLF001 - its own part
+
+    def submit(self, *args: Any, **kwargs: Any) -> Job:
+        """Start the method; return its job at once."""
+        return self._owner._submit(self._name, args, kwargs)  # noqa: SLF001 - its own part
+
+
+class _Arguments:
+    """Arguments of a call, each encoded on its own.
+
+    Attributes:
+        args, kwargs: How many buffers each argument takes.
+        buffers: All of them in order.
+        modules: What their types come from.
+    """
+
+    def __init__(
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        collector: Collector,
+        parameters: Callable[[str | None], Sequence[str]],
+        method: str | None,
+    ) -> None:
+        self.args: list[int] = []
+        self.kwargs: dict[str, int] = {}
+        self.buffers: list[Buffer] = []
+        self.modules: set[str] = set()
+        self._collector = collector
+        for position, value in enumerate(args):
+            self.args.append(self._add(f"argument {position + 1}", value))
+        for name, value in kwargs.items():
+            self.kwargs[name] = self._add(f"argument {name}", value)
+        if size_of(self.buffers) > CHECK_SIZE_FROM_BYTES:
+            check_size(self._sizes(parameters(method)))
+
+    def _add(self, label: str, value: Any) -> int:
+        if isinstance(value, JobOutput):
+            value = value.unwrap()
+        try:
+            buffers = encode(value, self._collector.portable, self.modules)
+        except EncodeError as error:
+            raise unpicklable(EncodeError(label, error.cause), value) from error.cause
+        self.buffers += buffers
+        return len(buffers)
+
+    def _sizes(self, names: Sequence[str]) -> dict[str, int]:
+        labels = [names[i] if i < len(names) else f"argument {i + 1}" for i in range(len(self.args))]
+        sizes, position = {}, 0
+        for label, count in [*zip(labels, self.args, strict=True), *self.kwargs.items()]:
+            sizes[label] = size_of(self.buffers[position : position + count])
+            position += count
+        return sizes
+
+
+def _submit(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:
         collector = self._code.collector()
         made = _Arguments(self._class, *self._made_with, collector)
         sent = _Arguments(getattr(self._class, method), args, kwargs, collector)
@@ -464,6 +568,8 @@ def _submit(
         requirements=requirements_for(modules, options.dependencies),
         system=options.system_dependencies,
         instance=instance,
+        timeout_s=options.timeout_s,
+        allow_apt=options.allow_apt,
     )
 
 

@@ -74,7 +74,7 @@ def fill(namespace: dict[str, Any], items: Sequence[Item], buffers: Sequence[Buf
     """
     for item in items:
         if "module" in item:
-            namespace[item["name"]] = _import(item)
+            namespace[item["name"]] = import_module(item)
     definitions = Definitions(namespace, [item for item in items if "source" in item])
     names = [item["name"] for item in items if "value" in item]
     values: dict[str, Any] = {}
@@ -107,7 +107,12 @@ def remember_source(filename: str, text: str | None) -> None:
         linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
 
 
-def _import(item: Item) -> types.ModuleType:
+def import_module(item: Item) -> types.ModuleType:
+    """Import the module of an item.
+
+    Raises:
+        MissingModuleError: It does not exist here, or something that it imports does not.
+    """
     try:
         module = importlib.import_module(item["module"])
     except ImportError as error:

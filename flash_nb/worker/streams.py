@@ -33,7 +33,6 @@ import select
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from threading import get_ident
 from typing import Any, Final, Literal, NoReturn, TextIO, cast
@@ -152,13 +151,16 @@ class StreamCapture:
                 stream.owner = 0
             if self._emit is None:
                 return
-            self.gather()
-            for source in (*self._taps, *self._streams):
-                self._add(source.channel, source.decoder.decode(b"", final=True))
-            self._send()
-            if self._dropped_bytes:
-                self._notice(f"{self._dropped_bytes / 1e6:,.1f} MB of further output were dropped.")
+            self._finish()
             self._emit = None
+
+    def _finish(self) -> None:
+        self.gather()
+        for source in (*self._taps, *self._streams):  # a character that was never completed
+            self._add(source.channel, source.decoder.decode(b"", final=True))
+        self._send()
+        if self._dropped_bytes:
+            self._notice(f"{self._dropped_bytes / 1e6:,.1f} MB of further output were dropped.")
 
     def flush(self) -> None:
         """Send what has been written until now, so that the next event comes after it."""
@@ -205,10 +207,7 @@ class StreamCapture:
                     os.read(self._wake_reader, 64)
             if not self._closed:
                 time.sleep(max(QUIET, self._sent_at + FLOW - time.monotonic()))
-            try:
-                self.flush()
-            except Exception:  # noqa: BLE001 - the pipes must be read whatever `emit` does
-                self._log(traceback.format_exc())
+            self.flush()
 
     def _drain(self) -> None:
         """Queue what the pipes hold. Each is read once over at most: its writer may be endless."""
@@ -278,7 +277,10 @@ class StreamCapture:
         if self._emit is None:
             return
         for start in range(0, len(text), CHUNK):
-            self._emit({"type": "stream", "name": name, "text": text[start : start + CHUNK]}, ())
+            try:
+                self._emit({"type": "stream", "name": name, "text": text[start : start + CHUNK]}, ())
+            except Exception as error:  # noqa: BLE001 - a lost connection is not an error of print()
+                self._log(f"output lost: {error!r}\n")
 
     def _log(self, text: str) -> None:
         data = text.encode("utf-8", _ERRORS)

@@ -1,0 +1,204 @@
+"""The magics: parse the line, call, return.
+
+``%%flash_remote`` is loaded by ``%load_ext flash_nb``; everything that takes time to import is
+imported by the first remote cell.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.magic import Magics, cell_magic, magics_class
+
+if TYPE_CHECKING:
+    from flash_nb.cells.plan import CellPlan
+    from flash_nb.jobs import DisplayEvent, JobEvent
+    from flash_nb.notebook.cell_job import CellJob, CellText
+    from flash_nb.notebook.options import CellOptions
+    from flash_nb.notebook.record import JobView
+    from flash_nb.resources.serverless import ServerlessResource
+
+DEFAULT_NAME = "notebook"
+DEFAULT_IDLE_TIMEOUT_S = 300
+
+
+@magics_class
+class FlashMagics(Magics):
+    """``%%flash_remote``: run a cell on a worker."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        super().__init__(shell)
+        self._resources: dict[tuple[object, ...], ServerlessResource] = {}
+        self._detached: list[CellJob] = []
+
+    @cell_magic
+    def flash_remote(self, line: str, cell: str) -> Any:
+        """Run this cell on a worker; see `usage`."""
+        from flash_nb.notebook import cell_job, options
+
+        chosen = options.parse(line)
+        text = cell_job.CellText.of(line, cell, self._name_code)
+        plan = cell_job.plan(text, self._known_names())
+        resource = self._resource(chosen)
+        if chosen.define or (plan.defines_only and not chosen.run):
+            return self._define(text, plan, chosen, resource)
+        return self._run(text, plan, chosen, resource)
+
+    def bind_detached(self, *_: object) -> None:
+        """Bind the names of detached cells that finished; called before each cell."""
+        for job in list(self._detached):
+            while not job.events.empty():
+                job.receive(job.events.get())
+            if job.job.done():
+                self._detached.remove(job)
+
+    # --- running ------------------------------------------------------------------------------
+
+    def _run(
+        self, text: CellText, plan: CellPlan, chosen: CellOptions, resource: ServerlessResource
+    ) -> RemoteValue | None:
+        from flash_nb.notebook import cell_job
+        from flash_nb.sdk.session import current_session
+
+        namespace = self.shell.user_ns
+        cell = cell_job.prepare(text, plan, chosen, namespace)
+        job = cell_job.CellJob(current_session(), resource, cell, namespace, _Record())
+        job.start()
+        if chosen.detach:
+            job.wait_stored()
+            self._detached.append(job)
+            return None
+        job.wait()
+        exception = job.job.output().exception
+        if exception is not None:
+            raise self._shown_as_local(exception)
+        return RemoteValue(job.value) if job.value is not None else None
+
+    def _shown_as_local(self, exception: BaseException) -> BaseException:
+        """Have IPython show the remote frames alone: none of ours, none of its own."""
+        from flash_nb.errors import FlashError
+
+        if not isinstance(exception, FlashError) or exception.__traceback__ is not None:
+            shown = self.shell.InteractiveTB.structured_traceback(
+                type(exception), exception, exception.__traceback__
+            )
+            exception._render_traceback_ = lambda: shown  # type: ignore[attr-defined]  # noqa: SLF001
+        return exception
+
+    def _define(
+        self, text: CellText, plan: CellPlan, chosen: CellOptions, resource: ServerlessResource
+    ) -> None:
+        from flash_nb.notebook.definitions import define
+
+        if not plan.definitions:
+            raise UsageError("%%flash_remote --define: the cell defines no function and no class")
+        define(text, plan, chosen, resource, self.shell.user_ns)
+
+    # --- what a cell sees ---------------------------------------------------------------------
+
+    def _known_names(self) -> frozenset[str]:
+        from flash_nb.notebook.namespace import known_names
+
+        return known_names(self.shell.user_ns, self.shell.user_ns_hidden)
+
+    def _name_code(self, source: str, raw: str) -> str:
+        """Register code with IPython, so that tracebacks call it ``Cell In[n]``."""
+        name: str = self.shell.compile.cache(source, self.shell.execution_count, raw_code=f"#flash\n{raw}")
+        return name
+
+    def _resource(self, chosen: CellOptions) -> ServerlessResource:
+        from flash_nb.errors import did_you_mean
+        from flash_nb.resources.serverless import ServerlessResource
+
+        if chosen.resource:
+            found = self.shell.user_ns.get(chosen.resource)
+            if not isinstance(found, ServerlessResource):
+                held = [n for n, v in self.shell.user_ns.items() if isinstance(v, ServerlessResource)]
+                raise UsageError(
+                    f"%%flash_remote: no resource is called {chosen.resource!r}"
+                    f"{did_you_mean(chosen.resource, held)}"
+                )
+            return found
+        key = (chosen.name, chosen.cpu, *chosen.gpus)
+        if key not in self._resources:
+            self._resources[key] = _make_resource(chosen)
+        return self._resources[key]
+
+
+class RemoteValue:
+    """The value of a remote cell's last expression, as its worker displayed it."""
+
+    def __init__(self, event: DisplayEvent) -> None:
+        self._event = event
+
+    def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, Any], dict[str, Any]]:
+        return self._event.data, self._event.metadata
+
+    def __repr__(self) -> str:
+        return str(self._event.data.get("text/plain", ""))
+
+
+class _Record:
+    """Shows the record of one job: displayed once, then updated in place."""
+
+    def __init__(self) -> None:
+        self._display_id: str | None = None
+
+    def __call__(self, view: JobView) -> None:
+        from IPython.display import publish_display_data
+
+        from flash_nb.notebook.record import render_html, render_text
+
+        data = {"text/html": render_html(view), "text/plain": render_text(view)}
+        update = self._display_id is not None
+        self._display_id = self._display_id or f"flash-{uuid.uuid4().hex}"
+        publish_display_data(data, {}, transient={"display_id": self._display_id}, update=update)
+
+
+def _make_resource(chosen: CellOptions) -> ServerlessResource:
+    from flash_nb.errors import ResourceError
+    from flash_nb.resources import CpuLiveServerless, LiveServerless
+
+    hardware = "-".join(chosen.gpus) or chosen.cpu
+    name = chosen.name or "-".join(filter(None, (DEFAULT_NAME, hardware.lower())))
+    try:
+        if chosen.gpus:
+            return LiveServerless(name=name, gpus=list(chosen.gpus), idleTimeout=DEFAULT_IDLE_TIMEOUT_S)
+        if chosen.cpu:
+            return CpuLiveServerless(
+                name=name, instanceIds=[chosen.cpu], idleTimeout=DEFAULT_IDLE_TIMEOUT_S
+            )
+        return CpuLiveServerless(name=name, idleTimeout=DEFAULT_IDLE_TIMEOUT_S)
+    except ResourceError as error:
+        raise UsageError(f"%%flash_remote: {error.message}") from None
+
+
+def load(shell: InteractiveShell) -> None:
+    """Register the magics; what ``%load_ext flash_nb`` calls."""
+    from flash_nb.notebook.asyncio_run import rewrite
+
+    if getattr(shell, "_flash_magics", None) is not None:
+        return
+    magics = FlashMagics(shell)
+    shell.register_magics(magics)
+    shell.events.register("pre_run_cell", magics.bind_detached)
+    shell.input_transformers_post.append(rewrite)
+    shell._flash_magics = magics  # type: ignore[attr-defined]  # noqa: SLF001 - one per shell, for unload
+
+
+def unload(shell: InteractiveShell) -> None:
+    """Take back what `load` did."""
+    from flash_nb.notebook.asyncio_run import rewrite
+
+    magics = getattr(shell, "_flash_magics", None)
+    if magics is None:
+        return
+    shell.events.unregister("pre_run_cell", magics.bind_detached)
+    shell.input_transformers_post.remove(rewrite)
+    for kind, names in magics.magics.items():
+        for name in names:
+            shell.magics_manager.magics[kind].pop(name, None)
+    del shell._flash_magics  # type: ignore[attr-defined]  # noqa: SLF001 - one per shell
