@@ -5,8 +5,8 @@ settled there what is local, what is global, and in which order a class body bin
 """
 
 from __future__ import annotations
-
 import __future__
+
 import ast
 import builtins
 import dis
@@ -15,6 +15,7 @@ import io
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from types import CodeType
 from typing import Literal
 
@@ -92,8 +93,8 @@ def without_decorators(definition: Definition, matches: Callable[[ast.expr], boo
         warnings.simplefilter("ignore")
         node = ast.parse(definition.source).body[0]
         assert isinstance(node, _Node)
-        starts = [_at_sign(decorator, lines) for decorator in node.decorator_list]
-        for decorator, start, end in zip(node.decorator_list, starts, [*starts[1:], node.lineno], strict=True):
+        starts = [*(_at_sign(decorator, lines) for decorator in node.decorator_list), node.lineno]
+        for decorator, (start, end) in zip(node.decorator_list, pairwise(starts), strict=True):
             if matches(decorator):
                 lines[start - 1 : end - 1] = ["\n"] * (end - start)
         node.decorator_list = [decorator for decorator in node.decorator_list if not matches(decorator)]
@@ -142,7 +143,7 @@ def _split(source: str) -> list[str]:
 
 
 def _at_sign(decorator: ast.expr, lines: list[str]) -> int:
-    """Return the line of a decorator's ``@``: in ``@(\\n  remote\\n)`` the expression starts below it."""
+    """Return the line of a decorator's ``@``: with brackets, its expression may start below."""
     line = decorator.lineno
     while not lines[line - 1].lstrip().startswith("@"):
         line -= 1
@@ -154,7 +155,8 @@ def _future_flags(tree: ast.Module) -> int:
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and node.module == "__future__":
             for alias in node.names:
-                flags |= getattr(__future__, alias.name).compiler_flag
+                if alias.name in __future__.all_feature_names:  # the compiler reports the others
+                    flags |= getattr(__future__, alias.name).compiler_flag
     return flags
 
 

@@ -10,7 +10,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from ..errors import CellError
+from flash_nb.errors import CellError
 
 _NOT_INSTALLED = sys.stdlib_module_names | {"__main__", "flash_nb", "flash_worker"}
 
@@ -120,7 +120,7 @@ def requirement_name(text: str) -> str:
     except InvalidRequirement as error:
         raise CellError(
             f"{text.strip()!r} is not a requirement: {str(error).splitlines()[0]}",
-            hint="Write it as 'numpy', 'numpy>=1.26', or 'name @ https://…' for something that is not on PyPI.",
+            hint="Write it as 'numpy', 'numpy>=1.26', or 'name @ https://…' for what PyPI does not have.",
         ) from None
 
 

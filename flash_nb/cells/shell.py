@@ -17,15 +17,20 @@ from typing import NoReturn
 
 from flash_nb.errors import CellError, UnsupportedMagicError
 
-from .requirements import requirement_name
-
 SHELL = "__flash_shell__"
 """The function that the worker provides: ``(command, *, capture=False)``."""
 
 _NAME = r"[^\W\d]\w*"
-_SPECIAL = re.compile(rf"!|%%?[^\W\d]|\?|{_NAME}[\w.*]*(\[-?\d+\])*\?\??\s*$")
+_SPECIAL = re.compile(r"!|%%?[^\W\d]|\?|[\w.*]+(\[-?\d+\])*\?\??\s*$")
 _ASSIGNED = re.compile(r"=\s*(?=!|%\w)")
-_EXPANDED = re.compile(rf"\{{\{{|\}}\}}|\$\$(?=\w)|\$\{{(?!\{{)|\$(?P<name>{_NAME}(\.{_NAME})*)|[{{}}]")
+_EXPANDED = re.compile(
+    rf"""\{{\{{ | \}}\}} | \$\$(?=\w)         # stand for {{, }} and $
+       | \$(?P<name>{_NAME}(\.{_NAME})*)
+       | \$\{{(?P<braced>{_NAME})\}}
+       | \$\{{[^{{}}]*\}}                   # ${{name:-default}} is the shell's
+       | [{{}}]""",
+    re.VERBOSE,
+)
 _INSTALL = re.compile(
     r"""(("?\{sys\.executable\}"?|python[\d.]*)\s+-m\s+)?  # python -m pip install
         (uv\s+)?pip[\d.]*\s+install\b(?P<arguments>.*)""",
@@ -77,10 +82,13 @@ class _Statement:
 
     @property
     def is_assigned(self) -> bool:
+        """Whether its value goes somewhere."""
         return "=" in self.before
 
     def refuse(self, reason: str, hint: str) -> NoReturn:
-        raise UnsupportedMagicError(f"Line {self.line}, {self.text!r}: {reason}.", hint=hint) from None
+        """Raise `UnsupportedMagicError`, with the line as typed."""
+        text = (self.before + self.text).strip()
+        raise UnsupportedMagicError(f"Line {self.line}, {text!r}: {reason}.", hint=hint) from None
 
 
 def translate(source: str, *, known: Collection[str] = ()) -> Translated:
@@ -220,6 +228,8 @@ def _is_requirement(word: str, statement: _Statement) -> bool:
         return False
     if word.startswith("-"):
         statement.refuse(f"the option {word} is not supported", "Name the requirements, and nothing else.")
+    from .requirements import requirement_name  # packaging takes longer to import than all of this
+
     try:
         requirement_name(word)
     except CellError as error:
@@ -234,15 +244,50 @@ def _shell_call(statement: _Statement, known: Collection[str]) -> str:
 
 
 def _expression(command: str, known: Collection[str]) -> str:
-    """Return a Python expression for the text of a command.
+    """Return a Python expression for the text of a command."""
+    pieces = _expand(command, known)
+    values = [value for _, value in pieces if value]
+    if not values:
+        return repr("".join(text for text, _ in pieces))
+    escaped = [(text.replace("{", "{{").replace("}", "}}"), value) for text, value in pieces]
+    template = "".join(text + "{}" * bool(value) for text, value in escaped)
+    return f"{template!r}.format({', '.join(values)})"
 
-    Like IPython, leave the braces of the whole command alone if some are not Python's, as in
+
+def _expand(command: str, known: Collection[str]) -> list[tuple[str, str]]:
+    """Split a command into texts, each with the Python expression that comes after it, or with none.
+
+    Like IPython, leave the whole command alone if some of its braces hold no Python, as in
     ``awk '{print $1}'``.
     """
-    template = ""
-    values = []
+    pieces = []
     at = 0
-    for match in _EXPANDED.finditer(command):
-        if match.start() < at:
-            continue
-    ...
+    while match := _EXPANDED.search(command, at):
+        before = command[at : match.start()]
+        text, value, at = match[0], "", match.end()
+        if text in {"{{", "}}", "$$"}:
+            text = text[0]
+        elif text in {"{", "}"}:
+            ends = (brace.start() for brace in re.compile("}").finditer(command, at))
+            end = next((end for end in ends if _is_value(command[at:end])), -1)
+            if text == "}" or end < 0:
+                return [(command, "")]
+            text, value, at = "", command[at:end].strip(), end + 1
+        elif _is_known(match["name"] or match["braced"], known) and not command.count("'", at) % 2:
+            text, value = "", match["name"] or match["braced"]
+        pieces.append((before + text, value))
+    return [*pieces, (command[at:], "")]
+
+
+def _is_known(name: str | None, known: Collection[str]) -> bool:
+    """Tell whether a dotted name after ``$`` is Python's; the shell has others."""
+    return name is not None and name.partition(".")[0] in known and _is_value(name)
+
+
+def _is_value(text: str) -> bool:
+    """Tell whether a text between braces is one value, unlike the shell's ``{a,b}`` and ``{}``."""
+    tree = _parse(f"f({text})")
+    match tree.body if tree else []:
+        case [ast.Expr(ast.Call(func=ast.Name(), args=[value], keywords=[]))]:
+            return not isinstance(value, ast.Starred | ast.GeneratorExp)
+    return False

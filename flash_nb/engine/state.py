@@ -382,6 +382,7 @@ class Machine:
         self._seed = seed
         self._started = 0
         self._actions: list[Action] = []
+        self._changed: dict[str, Job] = {}
         self._now = 0.0
 
     def restore(self, jobs: Iterable[Job], now: float) -> None:
@@ -406,8 +407,9 @@ class Machine:
             self._add_worker(endpoint, worker)
 
     def handle(self, event: Event, now: float) -> list[Action]:
-        """Apply one event; return what is to be done, in order."""
+        """Apply one event; return what is to be done, in order; each changed job comes once, first."""
         self._actions = []
+        self._changed = {}
         self._now = now
         match event:
             case JobSubmitted(job):
@@ -438,7 +440,7 @@ class Machine:
                     self._release(instance.id)
             case Tick():
                 self._tick()
-        return self._actions
+        return [*map(JobChanged, self._changed.values()), *self._actions]
 
     def waiting_for(self, environment: Needs) -> Iterator[str]:
         """Yield the ids of the jobs that wait for an environment."""
@@ -460,7 +462,7 @@ class Machine:
         endpoint = self.endpoints[job.endpoint_id]
         job.timeout_s = job.timeout_s or endpoint.scaling.timeout_s
         self.jobs[job.id] = job
-        self._actions.append(JobChanged(job))
+        self._changed[job.id] = job
         instance = self._instance_of(job)
         if instance is not None and instance.lost:
             self._end(job, JobStatus.FAILED, _lost_instance(instance), "WorkerLostError")
@@ -503,7 +505,7 @@ class Machine:
         job.error = error
         job.error_type = error_type
         del self.jobs[job.id]
-        self._actions.append(JobChanged(job))
+        self._changed[job.id] = job
 
     @staticmethod
     def _move(job: Job, status: JobStatus) -> None:
@@ -522,7 +524,7 @@ class Machine:
             self._move(job, JobStatus.IN_QUEUE)
             job.worker_id, job.started_at = "", None
             self._line(endpoint, job).appendleft(job.id)
-            self._actions.append(JobChanged(job))
+            self._changed[job.id] = job
 
     # --- scheduling ---------------------------------------------------------------------------
 
@@ -576,7 +578,8 @@ class Machine:
         if instance_id and instance_id not in self.instances:
             self.instances[instance_id] = Instance(instance_id, job.client_id, worker.id)
             worker.instances.add(instance_id)
-        self._actions += (JobChanged(job), SendJob(worker.id, job.id))
+        self._changed[job.id] = job
+        self._actions.append(SendJob(worker.id, job.id))
 
     def _start_workers(self, endpoint: Endpoint, environment: Needs, wanted: int, first: str) -> None:
         if environment not in self._ready:

@@ -60,6 +60,8 @@ def _whole_cell(name: str, text: CellText, plan: CellPlan) -> Source:
         last_line=source.count("\n") + 1,
         eager=eager,
         lazy=frozenset(plan.reads) - eager,
+        hints=frozenset(),
         imports=frozenset(plan.imports),
+        flags=0,
     )
     return Source(definition, text.filename, text.raw)

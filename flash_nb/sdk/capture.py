@@ -43,7 +43,6 @@ class Source:
     definition: Definition
     filename: str
     text: str
-    flags: int = 0
 
     def item(self, name: str) -> Item:
         """Return the namespace item that executes it."""
@@ -54,7 +53,7 @@ class Source:
             "first_line": self.definition.first_line,
             "cell": self.text,
             "eager": sorted(self.definition.eager),
-            "flags": self.flags,
+            "flags": self.definition.flags,
         }
 
 
@@ -146,8 +145,9 @@ class Collector:
 
     def add_source(self, name: str, source: Source) -> None:
         """Note a definition to collect, with the names that it reads."""
+        definition = source.definition
         self._sources[name] = source
-        self._waiting += sorted(source.definition.eager | source.definition.lazy)
+        self._waiting += sorted(definition.eager | definition.lazy | definition.hints)
 
     def portable(self, obj: Any) -> bool:
         """Tell a pickler which functions and classes travel as source; note new ones."""
@@ -285,8 +285,9 @@ def _source_in(filename: str, name: str, code: types.CodeType | None) -> Source 
         return None
     if code is not None and not definition.first_line <= code.co_firstlineno <= definition.last_line:
         return None
-    flags = code.co_flags & _FUTURE_ANNOTATIONS if code else 0
-    return Source(without_decorators(definition, names_remote), filename, text, flags)
+    if code is not None:  # a __future__ import of an earlier cell holds on in IPython
+        definition = replace(definition, flags=definition.flags | code.co_flags & _FUTURE_ANNOTATIONS)
+    return Source(without_decorators(definition, names_remote), filename, text)
 
 
 _cache: dict[str, Mapping[str, Definition]] = {}

@@ -16,10 +16,12 @@ BACKEND = f"module://{__name__}"
 
 
 def __getattr__(name: str) -> Any:
-    """Give matplotlib (3.6 and later) the canvas that it looks for in a backend."""
+    """Give matplotlib the canvas that it looks for in a backend."""
     if name == "FigureCanvas":
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+        # Matplotlib asks for it once, then copies what this module has.
+        globals()[name] = FigureCanvasAgg
         return FigureCanvasAgg
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import MutableMapping
+import threading
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
 GRACE_SECONDS = 2.0
@@ -52,7 +54,24 @@ def run_shell(
         The captured lines, or None.
     """
     sys.stdout.flush()  # what was printed before comes before the command's output
-    process = subprocess.Popen(
+    process = None
+    try:
+        with _interrupts_held():  # else the process might run while nobody knows it
+            process = _start(command, capture=capture)
+        output, _ = process.communicate()
+    except BaseException:
+        if process is not None:
+            with _interrupts_held():
+                _end_group(process)
+        raise
+    sys.stdout.flush()
+    if namespace is not None:
+        namespace["_exit_code"] = _exit_code(process.returncode)
+    return Lines(output.decode("utf-8", "replace").splitlines()) if capture else None
+
+
+def _start(command: str, *, capture: bool) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
         [shutil.which("bash") or "/bin/sh", "-c", command],
         stdin=subprocess.DEVNULL,
         # Not captured, it inherits descriptors 1 and 2, which `streams` reads while it runs.
@@ -61,15 +80,22 @@ def run_shell(
         env={"PYTHONUNBUFFERED": "1", **os.environ},  # no terminal, yet its lines should come live
         start_new_session=True,  # a group of its own, to end its children with it
     )
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let an interrupt that comes meanwhile be raised at the end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # interrupts are raised in the main thread only
+        return
+    came: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
     try:
-        output, _ = process.communicate()
-    except BaseException:
-        _end_group(process)
-        raise
-    sys.stdout.flush()
-    if namespace is not None:
-        namespace["_exit_code"] = _exit_code(process.returncode)
-    return Lines(output.decode("utf-8", "replace").splitlines()) if capture else None
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _exit_code(code: int) -> int:

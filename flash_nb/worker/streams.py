@@ -276,11 +276,11 @@ class StreamCapture:
     def _emit_text(self, name: Name, text: str) -> None:
         if self._emit is None:
             return
-        for start in range(0, len(text), CHUNK):
-            try:
+        try:
+            for start in range(0, len(text), CHUNK):
                 self._emit({"type": "stream", "name": name, "text": text[start : start + CHUNK]}, ())
-            except Exception as error:  # noqa: BLE001 - a lost connection is not an error of print()
-                self._log(f"output lost: {error!r}\n")
+        except Exception as error:  # noqa: BLE001 - a lost connection is not an error of print()
+            self._log(f"output lost: {error!r}\n")
 
     def _log(self, text: str) -> None:
         data = text.encode("utf-8", _ERRORS)

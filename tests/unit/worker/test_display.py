@@ -1,8 +1,6 @@
 """Display: bundles as IPython computes them, and its functions without IPython."""
 
 import base64
-import builtins
-import io
 import json
 import subprocess
 import sys
@@ -90,7 +88,17 @@ def test_include_and_exclude():
 
 @pytest.mark.parametrize(
     "obj",
-    [Rich, 1, None, "text", [1, {"a": None}], pd.DataFrame({"a": [1, 2]}), pd.DataFrame, np.arange(3), {"x": np.eye(2)}],
+    [
+        Rich,
+        1,
+        None,
+        "text",
+        [1, {"a": None}],
+        pd.DataFrame({"a": [1, 2]}),
+        pd.DataFrame,
+        np.arange(3),
+        {"x": np.eye(2)},
+    ],
 )
 def test_bundles_are_ipythons(obj):
     assert mimebundle(obj) == DisplayFormatter().format(obj)
@@ -129,7 +137,7 @@ def test_repr_that_raises_leaves_an_output(capsys):
         def __repr__(self):
             raise ValueError("no repr")
 
-    assert mimebundle(Mute())[0]["text/plain"].endswith("Mute object at " + hex(id(Mute)) [:0] + "0x" + "") or True
+    assert "Mute object at 0x" in mimebundle(Mute())[0]["text/plain"]
     assert "Mute.__repr__() raised ValueError: no repr" in capsys.readouterr().err
 
 
@@ -195,10 +203,12 @@ def test_figure_that_cannot_be_drawn(capsys):
 
 VALUES = st.recursive(
     st.integers() | st.text(max_size=30) | st.none() | st.floats(allow_nan=False),
-    lambda inner: st.lists(inner, max_size=30)
-    | st.dictionaries(st.text(max_size=5), inner, max_size=8)
-    | st.tuples(inner, inner)
-    | st.frozensets(st.integers(), max_size=40),
+    lambda inner: (
+        st.lists(inner, max_size=30)
+        | st.dictionaries(st.text(max_size=5), inner, max_size=8)
+        | st.tuples(inner, inner)
+        | st.frozensets(st.integers(), max_size=40)
+    ),
     max_leaves=60,
 )
 
@@ -210,7 +220,16 @@ def test_containers_are_laid_out_as_ipython_does(value):
 
 @pytest.mark.parametrize(
     "value",
-    [list(range(2000)), {i: i for i in range(2000)}, [], set(), {3, 1, 2}, (1,), [np.eye(2), 1], {"a": [np.eye(3)] * 2}],
+    [
+        list(range(2000)),
+        {i: i for i in range(2000)},
+        [],
+        set(),
+        {3, 1, 2},
+        (1,),
+        [np.eye(2), 1],
+        {"a": [np.eye(3)] * 2},
+    ],
 )
 def test_containers_in_particular(value):
     assert module._pretty(value, 0, 0, 0, frozenset()) == pretty(value)
@@ -261,7 +280,9 @@ def test_update_needs_an_id(events):
 
 
 def test_raw_data_is_made_json(events):
-    display({"application/x": {1: np.float32(0.5), "n": float("nan"), "b": b"ab", "a": np.arange(2)}}, raw=True)
+    display(
+        {"application/x": {1: np.float32(0.5), "n": float("nan"), "b": b"ab", "a": np.arange(2)}}, raw=True
+    )
     event = one(events)
     assert event["data"] == {"application/x": {"1": 0.5, "n": None, "b": "YWI=", "a": [0, 1]}}
     json.dumps(event, allow_nan=False)
@@ -285,22 +306,21 @@ PRELUDE = """
 import builtins, json, os, sys
 from flash_nb.worker.display import install
 real = sys.stdout
-def emit(event, buffers):
+def emit(event, buffers=()):
     print(json.dumps(event), file=real, flush=True)
 """
 
 
-def events_of(body, **env):
-    import os
-
-    command = [sys.executable, "-c", PRELUDE + body]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env={**os.environ, **env})
+def events_of(body, *arguments):
+    command = [sys.executable, "-c", PRELUDE + body, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
 
 USE_IPYTHON = """
-from IPython.display import HTML, Image, Markdown, clear_output, display as shown, display_html, update_display
+from IPython.display import HTML, Image, Markdown, clear_output, display_html, update_display
+from IPython.display import display as shown
 assert shown is display
 shown(HTML("<b>x</b>"), Markdown("*m*"))
 handle = shown(Image(data=b"\\x89PNG\\r\\n\\x1a\\n" + bytes(16), format="png"), display_id=True)
@@ -315,7 +335,9 @@ assert get_ipython() is None and "get_ipython" not in vars(builtins)
 @pytest.mark.parametrize("order", ["install first", "IPython first"])
 def test_ipythons_own_functions_are_ours(order):
     imports = "" if order == "install first" else "import IPython.display\n"
-    events, _ = events_of(f"{imports}install(emit, lambda: None)\nfinders = len(sys.meta_path)\n{USE_IPYTHON}")
+    events, _ = events_of(
+        f"{imports}install(emit, lambda: None)\nfinders = len(sys.meta_path)\n{USE_IPYTHON}"
+    )
     assert [e["type"] for e in events] == ["display", "display", "display", "display", "clear", "display"]
     assert events[0]["data"]["text/html"] == "<b>x</b>"
     assert events[1]["data"]["text/markdown"] == "*m*"
@@ -347,37 +369,39 @@ os.waitpid(pid, 0)
     assert events == [3]
 
 
-PLOT = """
+FIGURES = """
 install(emit, lambda: None)
 from flash_nb.worker import mpl_backend
 mpl_backend.flush_figures()
 assert "matplotlib" not in sys.modules
 os.environ["MPLBACKEND"] = mpl_backend.BACKEND
 import matplotlib.pyplot as plt
+for number, code in enumerate(json.loads(sys.argv[1])):
+    exec(code)
+    mpl_backend.flush_figures()
+    assert not plt.get_fignums()
+    emit(number)
+plt.switch_backend("agg")
+plt.plot([1])
+mpl_backend.flush_figures()
+assert plt.get_fignums()
 """
 
 
-@pytest.mark.parametrize(
-    ("code", "figures"),
-    [
-        ("plt.plot([1]); plt.show()", 1),
-        ("plt.plot([1]); plt.figure(); plt.plot([2]); plt.show(block=True)", 2),
-        ("plt.plot([1])", 1),
-        ("plt.plot([1]); plt.close()", 0),
-        ("fig, ax = plt.subplots(); ax.plot([1]); fig.show(); plt.close(fig)", 1),
-        ("plt.plot([1]); plt.pause(0.01)", 1),
-        ("plt.ion(); plt.plot([1]); plt.draw()", 1),
-        ("plt.switch_backend('agg'); plt.plot([1])", 0),
-        ("plt.show()", 0),
-    ],
-)
-def test_figures_are_shown_and_closed(code, figures):
-    events, stderr = events_of(f"{PLOT}{code}\nmpl_backend.flush_figures()\n"
-                               "assert 'agg' in code_ or not plt.get_fignums()\n".replace("code_", repr(code)))
-    assert [set(e["data"]) for e in events] == [{"image/png", "text/plain"}] * figures
+def test_figures_are_shown_and_closed():
+    cases = {
+        "plt.show()": 0,
+        "plt.plot([1]); plt.show()": 1,
+        "plt.plot([1]); plt.figure(); plt.plot([2]); plt.show(block=True)": 2,
+        "plt.plot([1])": 1,
+        "plt.plot([1]); plt.close()": 0,
+        "fig, ax = plt.subplots(); ax.plot([1]); fig.show(); plt.close(fig)": 1,
+        "plt.plot([1]); plt.pause(0.01)": 1,
+        "plt.ion(); plt.plot([1]); plt.draw()": 1,
+    }
+    events, stderr = events_of(FIGURES, json.dumps(list(cases)))
+    expected = []
+    for number, count in enumerate(cases.values()):
+        expected += ["image/png"] * count + [number]
+    assert [e if isinstance(e, int) else min(e["data"]) for e in events] == expected
     assert "Warning" not in stderr
-
-
-def test_builtin_display_is_not_left_in_this_process():
-    assert not hasattr(builtins, "display")
-    assert isinstance(sys.stdout, io.TextIOBase)

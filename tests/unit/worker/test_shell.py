@@ -28,7 +28,9 @@ def test_bytes_that_are_no_text_do_not_fail():
     assert run_shell(r"printf '\377'", capture=True) == ["\N{REPLACEMENT CHARACTER}"]
 
 
-@pytest.mark.parametrize(("command", "code"), [("true", 0), ("exit 3", 3), ("kill -9 $$", -9), ("nothing-here", 127)])
+@pytest.mark.parametrize(
+    ("command", "code"), [("true", 0), ("exit 3", 3), ("kill -9 $$", -9), ("nothing-here", 127)]
+)
 def test_exit_code_is_set(command, code, capfd):
     names = {}
     assert run_shell(command, namespace=names) is None
@@ -78,7 +80,9 @@ print("".join(events))
 
 def test_output_is_live_and_an_interrupt_ends_the_whole_group():
     begun = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=True
+    )
     before, started, *rest = done.stdout.split("\n")
     assert (before, rest) == ("before", ["interrupted", "after", "end", "", ""])
     assert time.monotonic() - begun < 50

@@ -305,7 +305,7 @@ with Job():
     os.waitpid(pid, 0)
 """)
     assert sorted(done.text().split()) == ["child", "parent"]
-    assert done.text("stderr") == "forked\n"
+    assert done.text("stderr").endswith("forked\n")  # Python 3.12 warns before it
 
 
 def test_broken_emit_is_logged(run):

@@ -1,0 +1,13 @@
+"""The ``flash`` command.
+
+Modules: `app` (the command tree), `engine` (``flash engine …``), `demo` (``flash demo``).
+"""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Run the command; an error of ours is shown as its sentence, and ends with status 1."""
+    from flash_nb.cli.app import run
+
+    run()

@@ -1,0 +1,49 @@
+"""The command tree."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import flash_nb
+from flash_nb.cli import demo, engine
+from flash_nb.errors import FlashError
+
+app = typer.Typer(
+    name="flash",
+    help="Run notebook cells and Python functions on serverless GPUs and CPUs.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(engine.app, name="engine")
+app.command("demo")(demo.demo)
+
+
+def _show_version(value: bool) -> None:  # noqa: FBT001 - Typer's signature
+    if value:
+        where = Path(flash_nb.__file__).parent
+        typer.echo(f"flash_nb {flash_nb.__version__} ({where})")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[  # noqa: ARG001 - its callback does the work
+        bool,
+        typer.Option("--version", "-v", callback=_show_version, is_eager=True, help="Show whose it is."),
+    ] = False,
+) -> None:
+    pass
+
+
+def run() -> None:
+    """Run the command line; see `flash_nb.cli.main`."""
+    try:
+        app()
+    except FlashError as error:
+        typer.secho(f"Error: {error}", fg="red", err=True)
+        sys.exit(1)

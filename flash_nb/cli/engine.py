@@ -1,0 +1,115 @@
+"""``flash engine start|status|stop|logs``: the local engine by hand. It also starts by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import Annotated, Any
+
+import typer
+
+from flash_nb import settings as settings_
+from flash_nb.backends.local import EngineClient, connect, read_state
+from flash_nb.errors import EngineError
+from flash_nb.settings import Settings
+
+app = typer.Typer(help="The local engine: it starts by itself, and this is how to look after it.")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+CLIENT_ID = "cli"
+
+
+@app.command()
+def start(as_json: Json = False) -> None:
+    """Start the engine, if it does not run; say how to reach it."""
+    settings = settings_.load()
+    _show(_with_address(settings, asyncio.run(_ask(settings, "status", start=True))), as_json=as_json)
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Say what the engine is doing; status 1 if it does not run."""
+    settings = settings_.load()
+    try:
+        answer = asyncio.run(_ask(settings, "status"))
+    except EngineError:
+        _show({"running": False}, as_json=as_json)
+        raise typer.Exit(1) from None
+    _show(_with_address(settings, answer), as_json=as_json)
+
+
+@app.command()
+def stop(as_json: Json = False) -> None:
+    """Stop the engine and its workers; unfinished jobs go on when it starts again."""
+    try:
+        stopped = asyncio.run(_stop(settings_.load()))
+    except EngineError:
+        stopped = False
+    _show({"stopped": stopped}, as_json=as_json)
+
+
+@app.command()
+def logs(
+    as_json: Json = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="How many lines of each log.")] = 50,
+) -> None:
+    """Show the end of the engine's log, and of its workers' logs."""
+    settings = settings_.load()
+    files = [settings.log_file, *sorted((settings.home / "workers").glob("*.log"))]
+    tails: dict[str, list[str]] = {}
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):
+            tails[file.name] = file.read_text(errors="replace").splitlines()[-lines:]
+    if as_json:
+        typer.echo(json.dumps(tails))
+        return
+    for name, tail in tails.items():
+        if tail:
+            typer.secho(f"── {name}", bold=True)
+            typer.echo("\n".join(tail))
+
+
+async def _ask(settings: Settings, method: str, *, start: bool = False) -> dict[str, Any]:
+    client = await connect(settings, CLIENT_ID, start=start)
+    try:
+        answer: dict[str, Any] = await client.call(method)
+        return answer
+    finally:
+        client.close()
+
+
+async def _stop(settings: Settings) -> bool:
+    client = await connect(settings, CLIENT_ID, start=False)
+    await _send_stop(client)
+    await client.closed
+    return True
+
+
+async def _send_stop(client: EngineClient) -> None:
+    with contextlib.suppress(EngineError):  # it may be gone before its answer is out
+        await client.call("stop")
+
+
+def _with_address(settings: Settings, answer: dict[str, Any]) -> dict[str, Any]:
+    state = read_state(settings)
+    key = state.api_key if state else ""
+    return {"running": True, "url": answer["url"], "api_key": key, **answer}
+
+
+def _show(facts: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    for name, value in facts.items():
+        if name != "api_key":
+            typer.echo(f"{name:<10} {_plain(value)}")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)

@@ -1,0 +1,387 @@
+"""The machine: each race is an order of events that a test writes down."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from flash_nb.engine import state
+from flash_nb.engine.state import Job, Machine, Needs, Scaling, WorkerStatus
+from flash_nb.jobs import JobStatus
+
+PLAIN = Needs("3.12")
+NUMPY = Needs("3.12", frozenset({"numpy"}))
+
+
+class World:
+    """A machine with its clock; keeps what it asked for."""
+
+    def __init__(self, **scaling: float) -> None:
+        self.machine = Machine()
+        self.now = 1000.0
+        self.done: list[state.Action] = []
+        self.finished: dict[str, Job] = {}
+        self.post(state.EndpointSaved("ep", Scaling(**{"workers_max": 2, **scaling}), PLAIN))
+
+    def post(self, event: state.Event) -> list[state.Action]:
+        actions = list(self.machine.handle(event, self.now))
+        self.done += actions
+        for action in actions:
+            if isinstance(action, state.JobChanged) and action.job.status.is_final:
+                assert action.job.id not in self.finished, "a final job changed again"
+                self.finished[action.job.id] = action.job
+        return actions
+
+    def submit(self, job_id: str = "j1", needs: Needs = PLAIN, **fields: object) -> list[state.Action]:
+        job = Job(job_id, "ep", needs, self.now, self.now + 3600.0, **fields)
+        return self.post(state.JobSubmitted(job))
+
+    def ready(self, needs: Needs = PLAIN) -> list[state.Action]:
+        return self.post(state.EnvironmentReady(needs))
+
+    def connect(self, worker_id: str, needs: Needs = PLAIN, **fields: object) -> list[state.Action]:
+        return self.post(state.WorkerConnected(worker_id, "ep", needs, **fields))
+
+    def tick(self, seconds: float) -> list[state.Action]:
+        self.now += seconds
+        return self.post(state.Tick())
+
+    def running(self, job_id: str = "j1") -> str:
+        """Bring a job onto a worker; return the worker's id."""
+        self.submit(job_id)
+        started = of(self.ready(), state.StartWorker)[0].worker_id
+        assert of(self.connect(started), state.SendJob) == [state.SendJob(started, job_id)]
+        return started
+
+
+def of(actions, kind):
+    return [action for action in actions if isinstance(action, kind)]
+
+
+def test_a_job_waits_for_its_environment_then_for_its_worker():
+    world = World()
+    assert of(world.submit(), state.BuildEnvironment) == [state.BuildEnvironment(PLAIN)]
+    (start,) = of(world.ready(), state.StartWorker)
+    world.now += 3
+    assert of(world.connect(start.worker_id), state.SendJob)
+    job = world.machine.jobs["j1"]
+    assert (job.status, job.attempts, job.cold_s, job.queued_s) == (JobStatus.IN_PROGRESS, 1, 3.0, 0.0)
+
+
+def test_an_environment_is_built_once_for_many_jobs():
+    world = World()
+    world.submit("j1")
+    assert not of(world.submit("j2"), state.BuildEnvironment)
+
+
+def test_a_failed_environment_fails_all_that_wait_for_it_and_no_other():
+    world = World()
+    world.submit("j1", NUMPY)
+    world.submit("j2", PLAIN)
+    world.post(state.EnvironmentFailed(NUMPY, "no such package"))
+    assert world.finished["j1"].error == "no such package"
+    assert world.finished["j1"].error_type == "WorkerEnvironmentError"
+    assert "j2" in world.machine.jobs
+
+
+def test_no_more_workers_than_jobs_and_than_the_maximum():
+    world = World(workers_max=3)
+    world.ready()
+    assert len(of(world.submit("j1"), state.StartWorker)) == 1
+    assert len(of(world.submit("j2"), state.StartWorker)) == 1
+    for number in range(3, 9):
+        world.submit(f"j{number}")
+    assert len(of(world.done, state.StartWorker)) == 3
+
+
+def test_a_worker_with_more_packages_serves_a_job_that_needs_less():
+    world = World()
+    world.connect("w", NUMPY)
+    assert of(world.submit("j1", PLAIN), state.SendJob) == [state.SendJob("w", "j1")]
+
+
+def test_an_idle_worker_of_another_environment_makes_room():
+    world = World(workers_max=1)
+    world.connect("w", PLAIN)
+    world.ready(NUMPY)
+    assert of(world.submit("j1", NUMPY), state.StopWorker) == [state.StopWorker("w")]
+    assert of(world.post(state.WorkerLost("w", "exited")), state.StartWorker)
+
+
+def test_a_dead_worker_gives_its_job_back_three_times_then_it_fails():
+    world = World()
+    worker = world.running()
+    for attempt in (2, 3):
+        (start,) = of(world.post(state.WorkerLost(worker, "killed by signal 9")), state.StartWorker)
+        worker = start.worker_id
+        world.connect(worker)
+        assert world.machine.jobs["j1"].attempts == attempt
+    world.post(state.WorkerLost(worker, "killed by signal 9"))
+    job = world.finished["j1"]
+    assert job.status is JobStatus.FAILED
+    assert job.error == "its worker died 3 times; the last one was killed by signal 9"
+
+
+def test_a_job_that_comes_back_goes_first():
+    world = World(workers_max=1)
+    worker = world.running()
+    world.submit("j2")
+    (start,) = of(world.post(state.WorkerLost(worker, "exited")), state.StartWorker)
+    assert of(world.connect(start.worker_id), state.SendJob) == [state.SendJob(start.worker_id, "j1")]
+
+
+def test_cancelling_a_queued_job_tells_no_worker():
+    world = World()
+    world.submit()
+    assert not of(world.post(state.CancelRequested("j1")), state.SendCancel)
+    assert world.finished["j1"].status is JobStatus.CANCELLED
+
+
+def test_cancelling_a_running_job_frees_its_worker_when_it_lets_go():
+    world = World()
+    worker = world.running()
+    assert of(world.post(state.CancelRequested("j1")), state.SendCancel)
+    assert world.finished["j1"].status is JobStatus.CANCELLED
+    world.submit("j2")
+    assert of(world.post(state.JobFinished(worker, "j1")), state.SendJob) == [state.SendJob(worker, "j2")]
+
+
+def test_a_worker_that_does_not_let_go_is_killed():
+    world = World()
+    worker = world.running()
+    world.post(state.CancelRequested("j1"))
+    assert not of(world.tick(state.RELEASE_GRACE_S - 0.1), state.KillWorker)
+    assert of(world.tick(0.2), state.KillWorker) == [state.KillWorker(worker)]
+    assert worker not in world.machine.workers
+
+
+def test_a_late_result_of_a_cancelled_job_changes_nothing():
+    world = World()
+    worker = world.running()
+    world.post(state.CancelRequested("j1"))
+    world.post(state.JobFinished(worker, "j1", error=None))
+    assert world.finished["j1"].status is JobStatus.CANCELLED
+
+
+def test_the_execution_time_out_ends_the_run_and_not_the_wait():
+    world = World(timeout_s=10)
+    world.submit()
+    world.tick(60)
+    (start,) = of(world.ready(), state.StartWorker)
+    world.connect(start.worker_id)
+    world.tick(9)
+    assert not world.finished
+    assert of(world.tick(1), state.SendCancel)
+    assert world.finished["j1"].status is JobStatus.TIMED_OUT
+    assert "execution time-out of 10 s" in world.finished["j1"].error
+
+
+def test_the_ttl_ends_a_job_that_waits():
+    world = World()
+    world.submit()
+    world.tick(3600)
+    assert world.finished["j1"].status is JobStatus.TIMED_OUT
+    assert "TTL of 3600 s" in world.finished["j1"].error
+
+
+def test_an_idle_worker_ends_after_the_idle_timeout_but_not_the_last_wanted_one():
+    world = World(idle_timeout_s=5, workers_min=1)
+    world.connect("w1")
+    world.connect("w2")
+    assert not of(world.tick(4.9), state.StopWorker)
+    assert len(of(world.tick(0.2), state.StopWorker)) == 1
+    assert not of(world.tick(60), state.StopWorker)
+
+
+def test_workers_min_are_started_with_the_endpoint():
+    world = World(workers_min=2)
+    assert of(world.done, state.BuildEnvironment)
+    assert len(of(world.ready(), state.StartWorker)) == 2
+
+
+def test_a_changed_endpoint_replaces_idle_workers_now_and_busy_ones_after_their_job():
+    world = World()
+    busy = world.running()
+    world.connect("idle")
+    saved = state.EndpointSaved("ep", Scaling(workers_max=2), PLAIN, replace_workers=True)
+    assert of(world.post(saved), state.StopWorker) == [state.StopWorker("idle")]
+    assert of(world.post(state.JobFinished(busy, "j1")), state.StopWorker) == [state.StopWorker(busy)]
+
+
+def test_a_worker_that_cannot_start_fails_the_jobs_with_the_reason():
+    world = World(workers_max=1)
+    world.submit()
+    world.ready()
+    for _ in range(state.MAX_START_FAILURES):
+        (worker_id,) = world.machine.workers
+        world.post(state.WorkerLost(worker_id, "exited with status 1"))
+    assert "could not be started 3 times: exited with status 1" in world.finished["j1"].error
+
+
+def test_an_object_stays_on_its_worker_and_keeps_it_up():
+    world = World(idle_timeout_s=5)
+    world.connect("w1")
+    world.connect("w2")
+    counter = PLAIN._replace(instance="Counter_1")
+    (sent,) = of(world.submit("j1", counter, client_id="c"), state.SendJob)
+    world.post(state.JobFinished(sent.worker_id, "j1"))
+    world.tick(60)
+    assert list(world.machine.workers) != []
+    again = of(world.submit("j2", counter, client_id="c"), state.SendJob)
+    assert again == [state.SendJob(sent.worker_id, "j2")]
+    world.post(state.JobFinished(sent.worker_id, "j2"))
+    assert of(world.post(state.ClientLeft("c")), state.DropInstance)
+
+
+def test_a_lost_object_fails_its_calls_instead_of_starting_anew():
+    world = World()
+    world.connect("w1")
+    counter = PLAIN._replace(instance="Counter_1")
+    world.submit("j1", counter)
+    world.post(state.JobFinished("w1", "j1"))
+    world.post(state.WorkerLost("w1", "killed"))
+    world.submit("j2", counter)
+    assert "state with it" in world.finished["j2"].error
+
+
+def test_an_engine_that_comes_back_leaves_a_running_job_with_its_worker():
+    world = World()
+    job = Job("j1", "ep", PLAIN, 990.0, 9999.0, status=JobStatus.IN_PROGRESS, worker_id="w1", attempts=1)
+    job.started_at = 991.0
+    world.machine.restore([job], world.now)
+    world.connect("w1", job_id="j1")
+    world.tick(state.RECONNECT_GRACE_S + 1)
+    world.post(state.JobFinished("w1", "j1"))
+    assert world.finished["j1"].status is JobStatus.COMPLETED
+    assert world.finished["j1"].attempts == 1
+
+
+def test_a_running_job_whose_worker_does_not_come_back_is_queued_again():
+    world = World()
+    job = Job("j1", "ep", PLAIN, 990.0, 9999.0, status=JobStatus.IN_PROGRESS, worker_id="w1", attempts=1)
+    job.started_at = 991.0
+    world.machine.restore([job], world.now)
+    world.tick(state.RECONNECT_GRACE_S + 1)
+    assert world.machine.jobs["j1"].status is JobStatus.IN_QUEUE
+
+
+def test_a_worker_that_comes_back_empty_handed_lost_the_job():
+    world = World()
+    worker = world.running()
+    world.connect(worker, job_id=None)
+    assert world.machine.jobs["j1"].attempts == 2
+
+
+def test_a_worker_that_comes_back_with_a_job_of_the_past_drops_it():
+    world = World()
+    actions = world.connect("w9", job_id="gone")
+    assert of(actions, state.SendCancel) == [state.SendCancel("w9", "gone")]
+    world.post(state.JobFinished("w9", "gone"))
+    assert world.machine.workers["w9"].status is WorkerStatus.IDLE
+
+
+def test_deleting_an_endpoint_ends_its_jobs_and_workers():
+    world = World()
+    worker = world.running()
+    world.submit("j2", NUMPY)
+    actions = world.post(state.EndpointDeleted("ep"))
+    assert of(actions, state.KillWorker) == [state.KillWorker(worker)]
+    assert {job.status for job in world.finished.values()} == {JobStatus.CANCELLED}
+    assert world.machine.is_idle
+
+
+class Rules(RuleBasedStateMachine):
+    """Any order of events keeps the books straight, and a world that behaves finishes every job."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(idle_timeout_s=5, timeout_s=50)
+        self.submitted: list[str] = []
+
+    @rule(
+        needs=st.sampled_from([PLAIN, NUMPY, PLAIN._replace(instance="a"), NUMPY._replace(instance="b")]),
+        count=st.integers(1, 4),
+    )
+    def submit(self, needs, count):
+        for _ in range(count):
+            job_id = f"j{len(self.submitted)}"
+            self.submitted.append(job_id)
+            self.world.submit(job_id, needs)
+
+    @rule(needs=st.sampled_from([PLAIN, NUMPY]), works=st.booleans())
+    def environment(self, needs, works):
+        event = state.EnvironmentReady(needs) if works else state.EnvironmentFailed(needs, "no")
+        self.world.post(event)
+
+    @rule(data=st.data())
+    def worker(self, data):
+        workers = list(self.world.machine.workers.values())
+        if not workers:
+            return
+        worker = data.draw(st.sampled_from(workers))
+        what = data.draw(st.sampled_from(["connect", "finish", "fail", "die", "again"]))
+        if what == "die":
+            self.world.post(state.WorkerLost(worker.id, "killed"))
+        elif what == "connect" and worker.status is WorkerStatus.STARTING:
+            self.world.connect(worker.id, worker.environment)
+        elif what == "again" and worker.status is not WorkerStatus.STARTING:
+            self.world.connect(worker.id, worker.environment, job_id=worker.job_id)
+        elif worker.job_id is not None:
+            error = "ValueError" if what == "fail" else None
+            self.world.post(state.JobFinished(worker.id, worker.job_id, error))
+
+    @rule(data=st.data())
+    def cancel(self, data):
+        if self.submitted:
+            self.world.post(state.CancelRequested(data.draw(st.sampled_from(self.submitted))))
+
+    @rule(seconds=st.floats(0.1, 70))
+    def time_passes(self, seconds):
+        self.world.tick(seconds)
+
+    @rule(name=st.sampled_from(["a", "b"]))
+    def release(self, name):
+        self.world.post(state.InstanceReleased(name))
+
+    @invariant()
+    def every_job_is_in_one_place(self):
+        machine = self.world.machine
+        endpoint = machine.endpoints["ep"]
+        waiting = [job_id for line in endpoint.lines.values() for job_id in line]
+        held = [w.job_id for w in machine.workers.values() if w.status is WorkerStatus.BUSY]
+        assert len(set(waiting)) == len(waiting)
+        assert len(set(held)) == len(held)
+        for job in machine.jobs.values():
+            assert (job.id in waiting) == (job.status is JobStatus.IN_QUEUE)
+            assert (job.id in held) == (job.status is JobStatus.IN_PROGRESS)
+        assert set(self.submitted) == set(machine.jobs) | set(self.world.finished)
+
+    @invariant()
+    def workers_are_bounded(self):
+        machine = self.world.machine
+        assert len(machine.endpoints["ep"].workers) <= 2
+        assert machine.endpoints["ep"].workers.keys() == machine.workers.keys()
+
+    def teardown(self):
+        """From here on everything works: no job may be left over."""
+        world = self.world
+        for _ in range(400):
+            if not world.machine.jobs:
+                return
+            for needs in list(world.machine._building):
+                world.ready(needs)
+            for worker in list(world.machine.workers.values()):
+                match worker.status:
+                    case WorkerStatus.STARTING:
+                        world.connect(worker.id, worker.environment)
+                    case WorkerStatus.BUSY | WorkerStatus.RELEASING:
+                        world.post(state.JobFinished(worker.id, worker.job_id))
+                    case WorkerStatus.STOPPING:
+                        world.post(state.WorkerLost(worker.id, "exited"))
+            world.tick(0.25)
+        raise AssertionError(f"left over: {world.machine.jobs}")
+
+
+TestRules = Rules.TestCase
+TestRules.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
