@@ -16,8 +16,8 @@ or class before its own name is bound; nobody binds names by ``exec``, ``globals
 """
 
 from __future__ import annotations
-
 import __future__
+
 import ast
 import builtins
 import sys
@@ -263,8 +263,8 @@ class _Scope:
         self.kind = kind
         self.outer = outer
         self.prefix = prefix
-        self.private = private or (outer.private if outer else "")
-        self.bound = {self.mangle(name) for name in bound}
+        self.private: str = private or (outer.private if outer else "")
+        self.bound = set(map(self.mangle, bound)) if self.private else set(bound)
         self.declared_global: set[str] = set()
         self.declared_nonlocal: set[str] = set()
         self.reads: _Marks = {}
@@ -404,6 +404,8 @@ class _Walk:
     def _keep(self, marks: _Marks, name: str | None) -> None:
         """Keep the reads of a function that was just made; `name` if only that name leads to it."""
         scope = self._scope
+        if not marks or self._flow.dead:
+            return
         if self._function is not None:
             _merge(self._function.free, marks)
         elif scope.kind == "class":
@@ -554,8 +556,7 @@ class _Walk:
             for condition in generator.ifs:
                 self._flow, no = self._test(condition)
                 ways_out.append(no)
-        is_dict = isinstance(node, ast.DictComp)
-        self._visit_all((node.key, node.value) if is_dict else (node.elt,))
+        self._visit_all((node.key, node.value) if isinstance(node, ast.DictComp) else (node.elt,))
         self._repeats -= 1
         self._scope = around
         self._flow = _join([*ways_out, self._flow])
@@ -621,12 +622,9 @@ class _Walk:
         self._visit_all((node.value,))
         self._flow.dead = True
 
-    def _break(self, node: ast.Break) -> None:
-        self._loops[-1].breaks.append(self._flow.copy())
-        self._flow.dead = True
-
-    def _continue(self, node: ast.Continue) -> None:
-        self._loops[-1].continues.append(self._flow.copy())
+    def _leave_turn(self, node: ast.Break | ast.Continue) -> None:
+        loop = self._loops[-1]
+        (loop.breaks if isinstance(node, ast.Break) else loop.continues).append(self._flow.copy())
         self._flow.dead = True
 
     # Compound statements
@@ -801,15 +799,14 @@ class _Walk:
         marks = self._type_parameters(node)
         self._visit_all((*node.bases, *node.keywords))
         self._classes += 1
-        scope = _Scope(
-            "class", self._scope.inner, prefix=f"{self._classes}.", private=node.name.lstrip("_")
-        )
+        scope = _Scope("class", self._scope.inner, prefix=f"{self._classes}.", private=node.name.lstrip("_"))
         self._flow.settled |= {scope.prefix + "__module__", scope.prefix + "__qualname__"}
         self._scope = scope
         self._visit_all(node.body)
         if self._function is not None:
             # A name that the class binds somewhere is never looked up in functions around it.
-            _merge(self._function.free, {name: scope.reads[name] for name in scope.bound & scope.reads.keys()})
+            for name in scope.bound & scope.reads.keys():
+                self._function.free.setdefault(name, scope.reads[name])
         self._scope = around
         self._bind(node.name)
         _merge(marks, scope.free)
@@ -864,11 +861,11 @@ _BY_NAME: dict[str, Callable[[_Walk, Any], None]] = {
     "AsyncWith": _Walk._with,
     "AugAssign": _Walk._aug_assign,
     "BoolOp": _Walk._bool_op,
-    "Break": _Walk._break,
+    "Break": _Walk._leave_turn,
     "ClassDef": _Walk._class_def,
     "Compare": _Walk._compare,
     "Constant": _Walk._nothing,
-    "Continue": _Walk._continue,
+    "Continue": _Walk._leave_turn,
     "Dict": _Walk._dict,
     "DictComp": _Walk._comprehension,
     "For": _Walk._for,

@@ -465,7 +465,7 @@ class Machine:
         self._changed[job.id] = job
         instance = self._instance_of(job)
         if instance is not None and instance.lost:
-            self._end(job, JobStatus.FAILED, _lost_instance(instance), "WorkerLostError")
+            self._fail_for_lost(job, instance)
             return
         self._line(endpoint, job).append(job.id)
         self._schedule(endpoint)
@@ -516,7 +516,7 @@ class Machine:
     def _requeue(self, endpoint: Endpoint, job: Job, reason: str) -> None:
         instance = self._instance_of(job)
         if instance is not None and instance.lost:
-            self._end(job, JobStatus.FAILED, _lost_instance(instance), "WorkerLostError")
+            self._fail_for_lost(job, instance)
         elif job.attempts >= MAX_ATTEMPTS:
             error = f"its worker died {job.attempts} times; the last one was {reason}"
             self._end(job, JobStatus.FAILED, error, "WorkerLostError")
@@ -697,14 +697,28 @@ class Machine:
             return
         endpoint = self.endpoints[worker.endpoint_id]
         del endpoint.workers[worker_id]
-        for instance_id in worker.instances:
-            self.instances[instance_id].lost = True
+        self._lose_instances(endpoint, worker)
         if worker.status is WorkerStatus.STARTING:
             self._count_start_failure(endpoint, worker, reason)
         job = self.jobs.get(worker.job_id or "")
         if job is not None:
             self._requeue(endpoint, job, reason)
         self._schedule(endpoint)
+
+    def _lose_instances(self, endpoint: Endpoint, worker: Worker) -> None:
+        for instance_id in worker.instances:
+            instance = self.instances[instance_id]
+            instance.lost = True
+            for needs in [needs for needs in endpoint.lines if needs.instance == instance_id]:
+                for job_id in endpoint.lines.pop(needs):
+                    self._fail_for_lost(self.jobs[job_id], instance)
+
+    def _fail_for_lost(self, job: Job, instance: Instance) -> None:
+        error = (
+            f"the worker that held the remote object {instance.id} died, and its state with it; "
+            "make a new object"
+        )
+        self._end(job, JobStatus.FAILED, error, "WorkerLostError")
 
     def _count_start_failure(self, endpoint: Endpoint, worker: Worker, reason: str) -> None:
         endpoint.start_failures += 1
@@ -799,13 +813,6 @@ def _ends_at(job: Job) -> float | None:
     if job.started_at is None or job.timeout_s is None:
         return job.expires_at
     return min(job.expires_at, job.started_at + job.timeout_s)
-
-
-def _lost_instance(instance: Instance) -> str:
-    return (
-        f"the worker that held the remote object {instance.id} died, and its state with it; "
-        "make a new object"
-    )
 
 
 def counters(machine: Machine, endpoint_id: str) -> Mapping[str, int]:

@@ -129,6 +129,8 @@ class StreamCapture:
             os.dup2(saved, fd)
         with self._lock:
             self._drain()
+            if self._given_log_fd is None:
+                self.log_fd = 2  # for whoever still holds one of our streams
         for fd in (self._wake_reader, self._waker, *self._saved_fds, *(tap.reader for tap in self._taps)):
             os.close(fd)
 
@@ -171,8 +173,9 @@ class StreamCapture:
     def gather(self) -> None:
         """Fix the order of what has been written until now, without sending it."""
         with self._lock:
-            self._drain()
-            self._take_pending()
+            if not self._closed:  # logging flushes the stream that it knows at the very end
+                self._drain()
+                self._take_pending()
 
     def owns_thread(self) -> bool:
         """Say whether the calling thread belongs to the open job, and not to an earlier one."""
@@ -381,7 +384,7 @@ class _Stream(io.TextIOBase):
         """
         if self._direct is not None:
             self._direct.flush()
-        elif self.owner:
+        else:
             self._capture.gather()
 
     def close(self) -> None:

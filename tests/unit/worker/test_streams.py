@@ -136,8 +136,15 @@ with Job():
         print("python", i, flush=True)
         os.system(f"echo child {i}")
     print("end", flush=True)
+with Job():
+    print("a", file=sys.stderr)
+    sys.stdout.flush()
+    os.system("echo b >&2")
+    sys.stdout.flush()
+    print("c", file=sys.stderr)
 """)
     assert done.text() == "".join(f"python {i}\nchild {i}\n" for i in range(3)) + "end\n"
+    assert done.text("stderr", job=2) == "a\nb\nc\n"
 
 
 def test_end_waits_for_nothing_and_misses_nothing(run):
@@ -325,13 +332,15 @@ with Job():
 
 def test_close_gives_the_streams_back(run):
     done = run("""
+kept = sys.stdout
 capture.close()
 print("again", file=sys.stderr)
+print("late", file=kept, flush=True)
 assert type(sys.stdout).__module__ == "_io" and type(sys.stdin).__module__ == "_io"
 with StreamCapture() as capture, Job():
     print("second life")
 """)
-    assert done.log == "again\n"
+    assert done.log == "again\nlate\n"
     assert done.text() == "second life\n"
 
 
