@@ -25,6 +25,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from flash_nb.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from flash_nb import errors as errors
     from flash_nb.jobs import JobOutput as JobOutput
@@ -40,8 +42,6 @@ if TYPE_CHECKING:
     from flash_nb.resources import PodTemplate as PodTemplate
     from flash_nb.sdk.job import Job as Job
     from flash_nb.sdk.remote import remote as remote
-
-__version__ = "0.1.0"
 
 _PLACES = {
     "CpuInstanceType": "flash_nb.resources",

@@ -144,9 +144,7 @@ class FinishedEvent:
     buffers: Sequence[Any]
 
 
-JobEvent = (
-    StatusEvent | PhaseEvent | StreamEvent | DisplayEvent | ClearEvent | StoredEvent | FinishedEvent
-)
+JobEvent = StatusEvent | PhaseEvent | StreamEvent | DisplayEvent | ClearEvent | StoredEvent | FinishedEvent
 
 
 @dataclass(frozen=True)

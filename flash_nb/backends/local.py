@@ -165,9 +165,7 @@ class EngineClient(asyncio.Protocol):
         number = next(self._numbers)
         self._calls[number] = self._loop.create_future()
         try:
-            self.write(
-                frames.encode({"type": "call", "call": number, "method": method, "params": params})
-            )
+            self.write(frames.encode({"type": "call", "call": number, "method": method, "params": params}))
             return await self._calls[number]
         finally:
             del self._calls[number]

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-import flash_nb
 from flash_nb.cli import demo, engine
 from flash_nb.errors import FlashError
+from flash_nb.version import __version__
 
 app = typer.Typer(
     name="flash",
@@ -23,16 +23,16 @@ app.add_typer(engine.app, name="engine")
 app.command("demo")(demo.demo)
 
 
-def _show_version(value: bool) -> None:  # noqa: FBT001 - Typer's signature
+def _show_version(value: bool) -> None:
     if value:
-        where = Path(flash_nb.__file__).parent
-        typer.echo(f"flash_nb {flash_nb.__version__} ({where})")
+        where = Path(__file__).parents[1]
+        typer.echo(f"flash_nb {__version__} ({where})")
         raise typer.Exit
 
 
 @app.callback()
 def _options(
-    version: Annotated[  # noqa: ARG001 - its callback does the work
+    version: Annotated[
         bool,
         typer.Option("--version", "-v", callback=_show_version, is_eager=True, help="Show whose it is."),
     ] = False,

@@ -103,7 +103,7 @@ def _print_source(console: Console, cell: Any) -> None:
 def _print_outputs(console: Console, cell: Any) -> None:
     for text in _outputs(cell):
         for line in _visible(text).splitlines():
-            console.print(f"  [dim]│[/] ", end="")
+            console.print("  [dim]│[/] ", end="")
             console.print(line, markup=False)
     console.print()
 

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import filelock
 
-import flash_nb
 from flash_nb import settings as settings_
 from flash_nb.engine.channel import private_folder
 from flash_nb.engine.server import Server
+from flash_nb.version import __version__
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def _announce(file: Path, url: str, token: str) -> None:
         "url": url,
         "api_key": token,
         "pid": os.getpid(),
-        "version": flash_nb.__version__,
+        "version": __version__,
         "started_at": time.time(),
     }
     unfinished = file.with_suffix(f".{os.getpid()}")

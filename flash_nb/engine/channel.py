@@ -46,7 +46,7 @@ class Peer(asyncio.Protocol):
             for header, buffers in self._reader.feed(data):
                 if self._receive is None and not self._greet(header):
                     return
-                elif self._receive is not None and header["type"] not in {"client", "worker"}:
+                if self._receive is not None and header["type"] not in {"client", "worker"}:
                     self._receive(header, buffers)
         except FrameError:
             self.close()

@@ -10,9 +10,9 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
-import flash_nb
 from flash_nb.engine.state import EndpointDeleted, EndpointSaved, Needs, Scaling, counters
 from flash_nb.errors import BackendError, EndpointNotFoundError
+from flash_nb.version import __version__
 
 if TYPE_CHECKING:
     from flash_nb.engine.server import Server
@@ -43,7 +43,7 @@ class Control:
         """
         answer = getattr(self, f"do_{method}", None)
         if answer is None:
-            raise BackendError(f"The engine (version {flash_nb.__version__}) has no call {method!r}.")
+            raise BackendError(f"The engine (version {__version__}) has no call {method!r}.")
         return await answer(**params)
 
     async def do_ensure(self, spec: dict[str, Any]) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class Control:
         machine = self._server.machine
         return {
             "pid": os.getpid(),
-            "version": flash_nb.__version__,
+            "version": __version__,
             "url": self._server.url,
             "uptime_s": round(time.time() - self._server.started_at, 1),
             "endpoints": len(self.endpoints),

@@ -16,13 +16,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-import flash_nb
 from flash_nb.engine import hardware
 from flash_nb.engine.channel import Peer, listen, private_folder
 from flash_nb.engine.control import Control
 from flash_nb.engine.environments import (
-    EnvironmentSpec,
     Environments,
+    EnvironmentSpec,
     install_system_packages,
     missing_system_packages,
 )
@@ -58,6 +57,7 @@ from flash_nb.engine.store import Store, spill_path
 from flash_nb.errors import FlashError
 from flash_nb.jobs import JobStatus
 from flash_nb.settings import Settings
+from flash_nb.version import __version__
 from flash_nb.worker import frames
 from flash_nb.worker.frames import Buffer, Header
 
@@ -337,7 +337,7 @@ class Server:
         peer.send(
             {
                 "type": "welcome",
-                "version": flash_nb.__version__,
+                "version": __version__,
                 "pid": os.getpid(),
                 "spill_folders": self._spill_folders,
             }

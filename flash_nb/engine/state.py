@@ -645,9 +645,7 @@ class Machine:
             return
         worker = self.workers.get(event.worker_id)
         if worker is None:
-            worker = Worker(
-                event.worker_id, event.endpoint_id, event.environment, revision=endpoint.revision
-            )
+            worker = Worker(event.worker_id, event.endpoint_id, event.environment, revision=endpoint.revision)
             self._add_worker(endpoint, worker)
         worker.environment = event.environment
         worker.ready_at = worker.ready_at or self._now

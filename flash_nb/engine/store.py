@@ -139,9 +139,7 @@ class Store:
         events, self._events = self._events, []
         return jobs, events
 
-    def _write(
-        self, jobs: Sequence[tuple[Any, ...]], events: Sequence[tuple[str, int, str]]
-    ) -> None:
+    def _write(self, jobs: Sequence[tuple[Any, ...]], events: Sequence[tuple[str, int, str]]) -> None:
         with self._transaction():
             self._db.executemany(_SAVE_JOB, jobs)
             self._db.executemany("INSERT OR REPLACE INTO events VALUES (?,?,?)", events)

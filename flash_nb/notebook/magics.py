@@ -15,7 +15,7 @@ from IPython.core.magic import Magics, cell_magic, magics_class
 
 if TYPE_CHECKING:
     from flash_nb.cells.plan import CellPlan
-    from flash_nb.jobs import DisplayEvent, JobEvent
+    from flash_nb.jobs import DisplayEvent
     from flash_nb.notebook.cell_job import CellJob, CellText
     from flash_nb.notebook.options import CellOptions
     from flash_nb.notebook.record import JobView
@@ -31,6 +31,7 @@ class FlashMagics(Magics):
 
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
+        self._shell = shell
         self._resources: dict[tuple[object, ...], ServerlessResource] = {}
         self._detached: list[CellJob] = []
 
@@ -63,7 +64,7 @@ class FlashMagics(Magics):
         from flash_nb.notebook import cell_job
         from flash_nb.sdk.session import current_session
 
-        namespace = self.shell.user_ns
+        namespace = self._shell.user_ns
         cell = cell_job.prepare(text, plan, chosen, namespace)
         job = cell_job.CellJob(current_session(), resource, cell, namespace, _Record())
         job.start()
@@ -82,10 +83,10 @@ class FlashMagics(Magics):
         from flash_nb.errors import FlashError
 
         if not isinstance(exception, FlashError) or exception.__traceback__ is not None:
-            shown = self.shell.InteractiveTB.structured_traceback(
+            shown = self._shell.InteractiveTB.structured_traceback(
                 type(exception), exception, exception.__traceback__
             )
-            exception._render_traceback_ = lambda: shown  # type: ignore[attr-defined]  # noqa: SLF001
+            exception._render_traceback_ = lambda: shown  # type: ignore[attr-defined]
         return exception
 
     def _define(
@@ -95,18 +96,18 @@ class FlashMagics(Magics):
 
         if not plan.definitions:
             raise UsageError("%%flash_remote --define: the cell defines no function and no class")
-        define(text, plan, chosen, resource, self.shell.user_ns)
+        define(text, plan, chosen, resource, self._shell.user_ns)
 
     # --- what a cell sees ---------------------------------------------------------------------
 
     def _known_names(self) -> frozenset[str]:
         from flash_nb.notebook.namespace import known_names
 
-        return known_names(self.shell.user_ns, self.shell.user_ns_hidden)
+        return known_names(self._shell.user_ns, self._shell.user_ns_hidden)
 
     def _name_code(self, source: str, raw: str) -> str:
         """Register code with IPython, so that tracebacks call it ``Cell In[n]``."""
-        name: str = self.shell.compile.cache(source, self.shell.execution_count, raw_code=f"#flash\n{raw}")
+        name: str = self._shell.compile.cache(source, self._shell.execution_count, raw_code=f"#flash\n{raw}")
         return name
 
     def _resource(self, chosen: CellOptions) -> ServerlessResource:
@@ -114,9 +115,9 @@ class FlashMagics(Magics):
         from flash_nb.resources.serverless import ServerlessResource
 
         if chosen.resource:
-            found = self.shell.user_ns.get(chosen.resource)
+            found = self._shell.user_ns.get(chosen.resource)
             if not isinstance(found, ServerlessResource):
-                held = [n for n, v in self.shell.user_ns.items() if isinstance(v, ServerlessResource)]
+                held = [n for n, v in self._shell.user_ns.items() if isinstance(v, ServerlessResource)]
                 raise UsageError(
                     f"%%flash_remote: no resource is called {chosen.resource!r}"
                     f"{did_you_mean(chosen.resource, held)}"
@@ -168,9 +169,7 @@ def _make_resource(chosen: CellOptions) -> ServerlessResource:
         if chosen.gpus:
             return LiveServerless(name=name, gpus=list(chosen.gpus), idleTimeout=DEFAULT_IDLE_TIMEOUT_S)
         if chosen.cpu:
-            return CpuLiveServerless(
-                name=name, instanceIds=[chosen.cpu], idleTimeout=DEFAULT_IDLE_TIMEOUT_S
-            )
+            return CpuLiveServerless(name=name, instanceIds=[CpuInstanceType(chosen.cpu)], idleTimeout=DEFAULT_IDLE_TIMEOUT_S)
         return CpuLiveServerless(name=name, idleTimeout=DEFAULT_IDLE_TIMEOUT_S)
     except ResourceError as error:
         raise UsageError(f"%%flash_remote: {error.message}") from None
@@ -186,7 +185,7 @@ def load(shell: InteractiveShell) -> None:
     shell.register_magics(magics)
     shell.events.register("pre_run_cell", magics.bind_detached)
     shell.input_transformers_post.append(rewrite)
-    shell._flash_magics = magics  # type: ignore[attr-defined]  # noqa: SLF001 - one per shell, for unload
+    shell._flash_magics = magics  # type: ignore[attr-defined]
 
 
 def unload(shell: InteractiveShell) -> None:
@@ -201,4 +200,4 @@ def unload(shell: InteractiveShell) -> None:
     for kind, names in magics.magics.items():
         for name in names:
             shell.magics_manager.magics[kind].pop(name, None)
-    del shell._flash_magics  # type: ignore[attr-defined]  # noqa: SLF001 - one per shell
+    del shell._flash_magics  # type: ignore[attr-defined]

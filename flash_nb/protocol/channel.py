@@ -68,7 +68,9 @@ class FunctionRequest(TypedDict):
     kwargs: dict[str, int]
 
 
-Constructor = TypedDict("Constructor", {"args": list[int], "kwargs": dict[str, int]})
+class Constructor(TypedDict):
+    args: list[int]
+    kwargs: dict[str, int]
 
 
 class MethodRequest(TypedDict):

@@ -12,7 +12,6 @@ instance of it.
 """
 
 from __future__ import annotations
-
 import __future__
 
 import inspect

@@ -45,8 +45,8 @@ class ObjectCode:
 
     def __init__(self, obj: Any) -> None:
         self.name: str = obj.__name__
-        self.definitions = (self.name,)
-        self.methods = _public_methods(obj) if isinstance(obj, type) else ()
+        self.definitions: tuple[str, ...] = (self.name,)
+        self.methods: tuple[str, ...] = _public_methods(obj) if isinstance(obj, type) else ()
         self._obj = obj
         self._namespace = namespace_of(obj)
         self._source: Source | None = None

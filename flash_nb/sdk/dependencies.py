@@ -10,6 +10,7 @@ import functools
 import importlib.metadata
 import importlib.util
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from flash_nb.cells.requirements import infer, merge
@@ -41,8 +42,11 @@ def _infer(modules: frozenset[str]) -> tuple[str, ...]:
 
 
 class _Distributions(Mapping[str, Sequence[str]]):
-    """`importlib.metadata.packages_distributions`, but a package of the module's own name is found
-    without reading the metadata of everything that is installed (0.3 s here)."""
+    """`importlib.metadata.packages_distributions`, with a short cut.
+
+    A package of the module's own name is found without reading the metadata of everything that is
+    installed (0.3 s here).
+    """
 
     def __getitem__(self, module: str) -> Sequence[str]:
         try:
@@ -70,8 +74,6 @@ def _is_local(distribution: str) -> bool:
 
 def _refuse_local_file(module: str) -> None:
     """Refuse a module that is found here but belongs to no package."""
-    import sys
-
     if module in sys.stdlib_module_names or module in _PROVIDED or module in _Distributions():
         return
     try:

@@ -21,9 +21,7 @@ from flash_nb.worker.codec import decode
 from flash_nb.worker.frames import Buffer
 
 
-def rebuild(
-    error: dict[str, Any], buffers: Sequence[Buffer], resolve: Callable[[str], Any]
-) -> BaseException:
+def rebuild(error: dict[str, Any], buffers: Sequence[Buffer], resolve: Callable[[str], Any]) -> BaseException:
     """Return the exception that a worker described, with its causes and tracebacks.
 
     Args:

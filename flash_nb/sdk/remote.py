@@ -45,8 +45,8 @@ def remote(
     resource_config: ServerlessResource,
     dependencies: Sequence[str] | None = None,
     system_dependencies: Sequence[str] | None = None,
-    accelerate_downloads: bool = True,  # noqa: FBT001, FBT002 - the documented signature
-    local: bool = False,  # noqa: FBT001, FBT002 - the documented signature
+    accelerate_downloads: bool = True,
+    local: bool = False,
 ) -> Callable[[Any], Any]:
     """Run the decorated function, or the methods of the decorated class, on a resource.
 
@@ -238,11 +238,11 @@ class RemoteMethod:
         self._name = name
 
     async def __call__(self, *args: Any, **kwargs: Any) -> JobOutput:
-        return await self._owner._call(self._name, args, kwargs)  # noqa: SLF001 - its own part
+        return await self._owner._call(self._name, args, kwargs)
 
     def submit(self, *args: Any, **kwargs: Any) -> Job:
         """Start the method; return its job at once."""
-        return self._owner._submit(self._name, args, kwargs)  # noqa: SLF001 - its own part
+        return self._owner._submit(self._name, args, kwargs)
 
 
 class _Arguments:
@@ -327,7 +327,9 @@ def _release(resource: ServerlessResource, instance: str) -> None:
     current_session().release(resource, instance)
 
 
-async def _run_here(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> JobOutput:
+async def _run_here(
+    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> JobOutput:
     """Run a function in this process, with the outcome of a job."""
     started_at = datetime.now(tz=timezone.utc)
     values = [value.unwrap() if isinstance(value, JobOutput) else value for value in args]

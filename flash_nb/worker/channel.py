@@ -132,5 +132,3 @@ class Channel:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-
-

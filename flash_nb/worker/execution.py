@@ -275,7 +275,7 @@ def _portable(names: frozenset[str]) -> Portable:
 
     def known(obj: Any) -> bool:
         qualname: str = obj.__qualname__
-        if qualname.split(".")[0] not in names:
+        if qualname.split(".", maxsplit=1)[0] not in names:
             return False
         try:
             return _resolve(sys.modules[MAIN], qualname) is obj

@@ -51,7 +51,9 @@ def describe(error: BaseException, portable: Portable) -> tuple[dict[str, Any], 
 
 
 def _chain(error: BaseException) -> Iterator[tuple[str, BaseException]]:
-    link, current, seen = "", error, set[int]()
+    link = ""
+    current: BaseException | None = error
+    seen: set[int] = set()
     while current is not None and id(current) not in seen and len(seen) < MAX_CHAIN:
         seen.add(id(current))
         yield link, current
