@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import wait as futures_wait
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -79,9 +79,6 @@ class LoopThread:
 
 def wait(future: Future[T]) -> T:
     """Wait for a future in a way that a signal can interrupt on every platform."""
-    while True:
-        try:
-            return future.result(timeout=HEARTBEAT_S)
-        except FutureTimeoutError:
-            if future.done():  # the coroutine itself raised it
-                return future.result()
+    while not future.done():
+        futures_wait([future], timeout=HEARTBEAT_S)
+    return future.result()

@@ -119,7 +119,8 @@ class EngineClient(asyncio.Protocol):
         else:
             host, _, port = place.rpartition(":")
             await loop.create_connection(lambda: client, host, int(port))
-        await asyncio.wait({client.welcome, client.closed}, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {client.welcome, client.closed}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not client.welcome.done():
             raise EngineError("The engine refused the connection: its token has changed.")
         return client

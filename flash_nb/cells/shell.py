@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from flash_nb.errors import CellError, UnsupportedMagicError
+from flash_nb.worker.shell import SHELL
 
-SHELL = "__flash_shell__"
 """The function that the worker provides: ``(command, *, capture=False)``."""
 
 _NAME = r"[^\W\d]\w*"

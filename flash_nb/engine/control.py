@@ -48,11 +48,7 @@ class Control:
 
     async def do_ensure(self, spec: dict[str, Any]) -> dict[str, Any]:
         """Create the endpoint of this name and kind, or bring it up to date."""
-        for endpoint_id, known in self.endpoints.items():
-            if (known["name"], known["kind"]) == (spec["name"], spec["kind"]):
-                break
-        else:
-            endpoint_id = f"ep-{secrets.token_hex(6)}"
+        endpoint_id = self._find(spec["name"], spec["kind"]) or f"ep-{secrets.token_hex(6)}"
         if self.endpoints.get(endpoint_id) != spec:
             self._server.store.save_endpoint(endpoint_id, spec)
             self._save(endpoint_id, spec)
@@ -100,6 +96,11 @@ class Control:
     async def do_stop(self) -> None:
         """End the engine."""
         self._server.stop()
+
+    def _find(self, name: str, kind: str) -> str | None:
+        """Return the id of the endpoint of this name and kind."""
+        same = (i for i, spec in self.endpoints.items() if (spec["name"], spec["kind"]) == (name, kind))
+        return next(same, None)
 
     def _save(self, endpoint_id: str, spec: dict[str, Any]) -> None:
         known = self.endpoints.get(endpoint_id)

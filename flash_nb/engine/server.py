@@ -310,7 +310,8 @@ class Server:
         spec = self.control.endpoints[action.endpoint_id]
         variables = {**environment, **spec["env"]}
         if spec["gpu_count"] and self.gpus:
-            chosen = hardware.assign(self._gpus_in_use, spec["gpu_count"], self.gpus)
+            chosen = hardware.assign(self._gpus_in_use, spec["gpu_count"], [gpu.index for gpu in self.gpus])
+            variables["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the order in which nvidia-smi counts them
             self._gpus_in_use[action.worker_id] = frozenset(chosen)
             variables["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, chosen))
         else:
@@ -442,13 +443,12 @@ class Server:
             return
         for event in self.store.events(job_id):
             peer.send({"type": "event", "job": job_id, "event": event})
-        job, result = found
         if job_id in self.machine.jobs:
             self._watchers.setdefault(job_id, set()).add(peer)
             self._changed.setdefault(job_id, self.machine.jobs[job_id])
             self._tell_changes()
-        elif result is not None:
-            peer.write(result)
+        elif found[1] is not None:
+            peer.write(found[1])
 
     def _forget_result(self, job_id: str) -> None:
         """The kernel has mapped the result: its spill file can go."""

@@ -164,13 +164,16 @@ def _make_resource(chosen: CellOptions) -> ServerlessResource:
     from flash_nb.resources import CpuLiveServerless, LiveServerless
 
     hardware = "-".join(chosen.gpus) or chosen.cpu
-    name = chosen.name or "-".join(filter(None, (DEFAULT_NAME, hardware.lower())))
+    fields: dict[str, Any] = {
+        "name": chosen.name or "-".join(filter(None, (DEFAULT_NAME, hardware.lower()))),
+        "idleTimeout": DEFAULT_IDLE_TIMEOUT_S,
+    }
     try:
         if chosen.gpus:
-            return LiveServerless(name=name, gpus=list(chosen.gpus), idleTimeout=DEFAULT_IDLE_TIMEOUT_S)
+            return LiveServerless(**fields, gpus=list(chosen.gpus))
         if chosen.cpu:
-            return CpuLiveServerless(name=name, instanceIds=[CpuInstanceType(chosen.cpu)], idleTimeout=DEFAULT_IDLE_TIMEOUT_S)
-        return CpuLiveServerless(name=name, idleTimeout=DEFAULT_IDLE_TIMEOUT_S)
+            return CpuLiveServerless(**fields, instanceIds=[chosen.cpu])
+        return CpuLiveServerless(**fields)
     except ResourceError as error:
         raise UsageError(f"%%flash_remote: {error.message}") from None
 

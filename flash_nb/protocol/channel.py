@@ -69,6 +69,8 @@ class FunctionRequest(TypedDict):
 
 
 class Constructor(TypedDict):
+    """How many buffers each argument of a constructor takes."""
+
     args: list[int]
     kwargs: dict[str, int]
 

@@ -11,7 +11,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, ClassVar
 
 from flash_nb.backends.base import Endpoint
 from flash_nb.jobs import FinishedEvent, JobEvent, JobInfo, JobOutput, JobStatus, StatusEvent, utc
@@ -178,7 +178,7 @@ class _Waiters:
     interrupt of a top-level ``await`` is only noticed when it does.
     """
 
-    _of_loop: dict[asyncio.AbstractEventLoop, _Waiters] = {}
+    _of_loop: ClassVar[dict[asyncio.AbstractEventLoop, _Waiters]] = {}
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

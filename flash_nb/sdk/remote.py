@@ -101,6 +101,7 @@ class RemoteFunction:
             functools.update_wrapper(self, function)
 
     async def __call__(self, *args: Any, **kwargs: Any) -> JobOutput:
+        """Run the function on its resource; see `submit` for what can be refused."""
         if self.options.local and self._function is not None:
             return await _run_here(self._function, args, kwargs)
         return await self.submit(*args, **kwargs)
@@ -149,6 +150,7 @@ class RemoteClass:
             functools.update_wrapper(self, cls, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> RemoteObject:
+        """Return an object that its worker makes with these arguments."""
         here = self._class(*args, **kwargs) if self._class is not None and self.options.local else None
         return RemoteObject(self._code, self.options, args, kwargs, here)
 
@@ -192,6 +194,7 @@ class RemoteObject:
         return RemoteMethod(self, name)
 
     async def __call__(self, *args: Any, **kwargs: Any) -> JobOutput:
+        """Call the object."""
         return await RemoteMethod(self, "__call__")(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -238,6 +241,7 @@ class RemoteMethod:
         self._name = name
 
     async def __call__(self, *args: Any, **kwargs: Any) -> JobOutput:
+        """Run the method on the object's worker."""
         return await self._owner._call(self._name, args, kwargs)
 
     def submit(self, *args: Any, **kwargs: Any) -> Job:

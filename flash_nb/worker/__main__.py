@@ -6,6 +6,7 @@ a cancel for the job that runs now into an interrupt of the main thread.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import queue
@@ -16,7 +17,7 @@ import types
 from collections.abc import Sequence
 from typing import Any
 
-from . import display, frames, mpl_backend, shell
+from . import display, frames, mpl_backend
 from .channel import Channel
 from .execution import Executor
 from .frames import Buffer, Header
@@ -33,6 +34,8 @@ class Worker:
         self._job_id: str | None = None
         self._finished_id: str | None = None
         self._interruptible = False
+        self._interrupted_in_send = False
+        self._sending = False
         self._cancelled: str | None = None
         self._channel = Channel(
             settings["url"],
@@ -41,11 +44,10 @@ class Worker:
             spill_folders=settings["spill_folders"],
         )
         self._executor = Executor(
-            builtins={"__builtins__": __builtins__, "__flash_shell__": shell.run_shell},
             show_value=self._show_value,
             finish_cell=mpl_backend.flush_figures,
         )
-        display.install(self._emit, capture.flush)
+        display.install(self._emit_display, capture.flush)
 
     def run(self) -> None:
         """Run jobs until the engine says stop, or is gone for good."""
@@ -117,11 +119,30 @@ class Worker:
             self._channel.send({"type": "released", "job": job_id})
 
     def _on_interrupt(self, _number: int, _frame: types.FrameType | None) -> None:
-        if self._interruptible and self._cancelled == self._job_id:
+        if not self._interruptible or self._cancelled != self._job_id:
+            return
+        if self._sending:
+            self._interrupted_in_send = True
+        else:
             raise KeyboardInterrupt
 
     def _emit(self, event: dict[str, Any], buffers: Sequence[bytes] = ()) -> None:
-        self._channel.send({"type": "event", "job": self._job_id, "event": event}, buffers)
+        """Send an event; an interrupt waits until the frame is out, or the stream would be broken."""
+        header = {"type": "event", "job": self._job_id, "event": event}
+        if threading.current_thread() is not threading.main_thread():
+            self._channel.send(header, buffers)
+            return
+        self._sending = True
+        self._channel.send(header, buffers)
+        self._sending = False
+        if self._interrupted_in_send:
+            self._interrupted_in_send = False
+            raise KeyboardInterrupt
+
+    def _emit_display(self, event: dict[str, Any], buffers: Sequence[bytes] = ()) -> None:
+        """Send what is displayed, unless a thread that an earlier job left behind displays it."""
+        if self._capture.owns_thread():
+            self._emit(event, buffers)
 
     def _show_value(self, value: Any) -> None:
         event = display.last_value_event(value)
@@ -134,6 +155,7 @@ def main() -> None:
     """Run a worker with the configuration on stdin."""
     settings = json.loads(sys.stdin.readline())
     with StreamCapture() as capture:
+        faulthandler.enable(file=capture.log_fd)
         Worker(settings, capture).run()
 
 

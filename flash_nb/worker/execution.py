@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import functools
 import hashlib
 import inspect
 import sys
@@ -20,6 +21,7 @@ from . import failure
 from .codec import MAIN, EncodeError, Encoder, Portable, decode, encode
 from .frames import Buffer, Frame, Header
 from .namespace import Item, compile_item, fill, new_main, remember_source
+from .shell import SHELL, run_shell
 
 ShowValue = Callable[[Any], None]
 
@@ -30,7 +32,6 @@ class Executor:
     """Runs requests one after the other; keeps remote objects and one event loop between them.
 
     Args:
-        builtins: Names that every job finds without defining them, e.g. ``display``.
         show_value: Displays the value of a cell's last expression.
         finish_cell: Called when a cell's code has run, e.g. to show open figures.
     """
@@ -38,11 +39,9 @@ class Executor:
     def __init__(
         self,
         *,
-        builtins: Mapping[str, Any],
         show_value: ShowValue,
         finish_cell: Callable[[], None],
     ) -> None:
-        self._builtins = builtins
         self._show_value = show_value
         self._finish_cell = finish_cell
         self._instances: dict[str, tuple[Any, types.ModuleType]] = {}
@@ -66,7 +65,7 @@ class Executor:
             if request["execution_type"] == "cell":
                 return self._run_cell(request, buffers, portable)
             return self._run_call(request, buffers, portable)
-        except BaseException as error:  # SystemExit and KeyboardInterrupt of the user's code included
+        except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are outcomes too
             described, pickles = failure.describe(error, portable)
             return {"ok": False, "error": described, "namespace": [], "counts": [0, len(pickles)]}, pickles
         finally:
@@ -76,7 +75,7 @@ class Executor:
     # --- cells --------------------------------------------------------------------------------
 
     def _run_cell(self, request: Header, buffers: Sequence[Buffer], portable: Portable) -> Frame:
-        module = new_main(self._builtins)
+        module = _new_namespace()
         names = module.__dict__
         inputs = fill(names, request["namespace"], buffers)
         before = {name: _digest(value, portable) for name, value in inputs.items() if _is_mutable(value)}
@@ -86,7 +85,7 @@ class Executor:
         try:
             self._execute(request, names)
             self._finish_cell()
-        except BaseException as error:  # what the cell bound before it failed comes back all the same
+        except BaseException as error:  # noqa: BLE001 - what was bound before comes back all the same
             described, pickles = failure.describe(error, portable)
         changed = [
             name
@@ -130,7 +129,7 @@ class Executor:
         if request["execution_type"] == "class":
             target, module = self._instance(request, namespace, split)
         else:
-            module = new_main(self._builtins)
+            module = _new_namespace()
             self._fill(module, request, namespace)
             target = _resolve(module, request["function"])
         args, kwargs = split.arguments(request["args"], request["kwargs"], lambda n: _resolve(module, n))
@@ -171,7 +170,7 @@ class Executor:
             instance, module = self._instances[request["instance"]]
             sys.modules[MAIN] = module
         else:
-            module = new_main(self._builtins)
+            module = _new_namespace()
             fill(module.__dict__, request["namespace"], namespace)
             args, kwargs = _Split(taken).arguments(
                 constructor["args"], constructor["kwargs"], lambda n: _resolve(module, n)
@@ -256,6 +255,13 @@ class _Split:
     ) -> tuple[list[Any], dict[str, Any]]:
         positional = [decode(self.take(count), resolve) for count in args]
         return positional, {name: decode(self.take(count), resolve) for name, count in kwargs.items()}
+
+
+def _new_namespace() -> types.ModuleType:
+    """Return a fresh ``__main__`` in which ``!command`` lines work."""
+    module = new_main({"__builtins__": __builtins__})
+    module.__dict__[SHELL] = functools.partial(run_shell, namespace=module.__dict__)
+    return module
 
 
 def _resolve(module: types.ModuleType, qualname: str) -> Any:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
+SHELL = "__flash_shell__"  # the name under which a cell calls `run_shell`
 GRACE_SECONDS = 2.0
 _SIGNALLED = 128
 
