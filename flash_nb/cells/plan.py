@@ -132,8 +132,9 @@ def _parse(source: str) -> tuple[ast.Module, int]:
     with warnings.catch_warnings():  # the run will show them
         warnings.simplefilter("ignore")
         tree = compile(source, "<cell>", "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
-        # Only the compiler finds `return` outside a function and its like.
-        code = compile(tree, "<cell>", "exec", flags, dont_inherit=True)
+        # Only the compiler finds `return` outside a function and its like. It gets the text because
+        # it takes deeper text than trees.
+        code = compile(source, "<cell>", "exec", flags, dont_inherit=True)
     assert isinstance(tree, ast.Module)
     return tree, code.co_flags
 

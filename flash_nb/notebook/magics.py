@@ -172,7 +172,7 @@ def _make_resource(chosen: CellOptions) -> ServerlessResource:
         if chosen.gpus:
             return LiveServerless(**fields, gpus=list(chosen.gpus))
         if chosen.cpu:
-            return CpuLiveServerless(**fields, instanceIds=[chosen.cpu])
+            fields["instanceIds"] = [chosen.cpu]
         return CpuLiveServerless(**fields)
     except ResourceError as error:
         raise UsageError(f"%%flash_remote: {error.message}") from None

@@ -10,12 +10,12 @@ import re
 import sys
 import textwrap
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, given, note, settings
 from hypothesis import strategies as st
 
 from flash_nb.cells.plan import CellPlan, plan_cell
@@ -98,7 +98,7 @@ CASES = [
     case("import as", "import os.path as p\np", "", "p"),
     case("from import", "from os import path, sep as s\npath, s", "", "path s"),
     case("relative import", "from . import x\nfrom .m import y", "", "x y"),
-    case("star import", "from os import *\nx", "x", ""),
+    case("star import", "from os import *\nx", "x", "", runs=False),
     case("fallback import", "try:\n    import json as j\nexcept ImportError:\n    j = None\nj", "", "j"),
     case("import in a function", "def f():\n    import os\n    return os", "", "f"),
     case("global import", "def f():\n    global os\n    import os", "", "f os"),
@@ -554,7 +554,6 @@ def test_bound_by_one_kind_of_statement(source: str, only_defined: str, only_imp
         ("async with f(): pass", True),
         ("[i async for i in f()]", True),
         ("[await i for i in f()]", True),
-        ("x = (i async for i in f())", False),
         ("async def f(): await g()", False),
         ("x = 1", False),
     ],
@@ -604,9 +603,9 @@ def test_plans_are_values() -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "x = " + " + ".join(["y"] * 2000),
-        "x = y" + ".a(b)[0]" * 600,
-        "if a:\n    x = 1\n" + "elif b:\n    x = 2\n" * 1500,
+        "x = " + " + ".join(["y"] * 1200),
+        "x = y" + ".a(b)" * 600,
+        "if a:\n    x = 1\n" + "elif b:\n    x = 2\n" * 1200,
     ],
     ids=["sum", "chain", "elif"],
 )
@@ -773,19 +772,14 @@ def test_python_agrees_with_the_table(row: Case, bits: int) -> None:
 
 
 NAMES = ("a", "b", "c", "f")
-HARNESS = ("decide", "some", "use", "call", "Calls", "context", "suppress")
 
 
 def harness(tape: Tape) -> dict[str, Any]:
-    """What generated programs use to make decisions; never missing."""
+    """What generated cells use to make decisions; never missing, and no name of theirs."""
 
     def use(*values: object) -> None:
         if tape() and tape():
             raise ValueError
-
-    @contextlib.contextmanager
-    def context() -> Iterator[int]:
-        yield 1
 
     return {
         "decide": tape,
@@ -794,137 +788,128 @@ def harness(tape: Tape) -> dict[str, Any]:
         "call": lambda value: tape() and call(value),
         "now": call,
         "Calls": Calls,
-        "context": context,
+        "context": lambda: contextlib.nullcontext(1),
         "suppress": contextlib.suppress,
     }
 
 
-names = st.sampled_from(NAMES)
+@dataclass(frozen=True)
+class Writer:
+    """Writes cells; `choose` makes its choices."""
+
+    choose: Callable[[Sequence[str]], str]
+
+    def name(self) -> str:
+        return self.choose(NAMES)
+
+    def fill(self, template: str, depth: int) -> str:
+        """Replace ``N`` by a name, ``E`` by an expression and ``B`` by a block, each time another."""
+
+        def replace(match: re.Match[str]) -> str:
+            if match[0] == "N":
+                return self.name()
+            if match[0] == "E":
+                return self.expression(depth)
+            loop, function = "loop" in match[0], "function" in match[0]
+            return textwrap.indent(self.block(depth - 1, loop=loop, function=function), "    ")
+
+        return re.sub(r"\bN\b|\bE\b|\bB\w*\b", replace, template)
+
+    def expression(self, depth: int) -> str:
+        return self.fill(self.choose(EXPRESSIONS if depth > 0 else LEAVES), depth - 1)
+
+    def block(self, depth: int, *, loop: bool = False, function: bool = False) -> str:
+        count = self.choose("1223")
+        return "\n".join(self.statement(depth, loop=loop, function=function) for _ in range(int(count)))
+
+    def statement(self, depth: int, *, loop: bool, function: bool) -> str:
+        simple = SIMPLE + LEAVING_A_TURN * loop + LEAVING_A_FUNCTION * function
+        template = self.choose(simple + COMPOUND if depth else simple)
+        around = "B" + "_loop" * loop + "_function" * function
+        template = re.sub(r"\bA\b", around, template)
+        return self.fill(template.replace("B_turn", "B_loop" + "_function" * function), depth)
 
 
-def expressions() -> st.SearchStrategy[str]:
-    values = names | st.just("1")
-    conditions = st.one_of(st.just("decide()"), st.builds("not ({} and decide())".format, values))
-
-    def grow(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-        return st.one_of(
-            st.builds("({} := {})".format, names, inner),
-            st.builds("(decide() and {})".format, inner),
-            st.builds("(decide() or {})".format, inner),
-            st.builds("(not decide() or {}) and {}".format, inner, inner),
-            st.builds("({} if {} else {})".format, inner, conditions, inner),
-            st.builds("call({})".format, inner),
-            st.builds("call(lambda: {})".format, inner),
-            st.builds("(lambda {}={}: {})".format, names, inner, inner),
-            st.builds("[{} for {} in some() if {}]".format, inner, names, inner),
-            st.builds("[{} for {} in [{}]]".format, inner, names, inner),
-            st.builds("list({} for _ in some())".format, inner),
-            st.builds("{{1: {}, {}: 2}}.get(1)".format, inner, values),
-            st.builds("(0 < 1 < bool({}))".format, inner),
-            st.builds("(1 < decide() < bool({}))".format, inner),
-            st.builds("f'{{{}!s:.{{1 if {} else 1}}}}'".format, values, values),
-        )
-
-    return st.recursive(values, grow, max_leaves=4)
-
-
-def indented(text: str) -> str:
-    return textwrap.indent(text, "    ")
-
-
-@st.composite
-def blocks(draw: st.DrawFn, depth: int, *, loop: bool = False, function: bool = False) -> str:
-    """A few statements; `loop` and `function` say what surrounds them."""
-    count = draw(st.integers(1, 4 if depth == 3 else 2))
-    return "\n".join(draw(statements(depth, loop=loop, function=function)) for _ in range(count))
-
-
-def simple(loop: bool, function: bool) -> list[st.SearchStrategy[str]]:
-    value = expressions()
-    found = [
-        st.builds("{} = {}".format, names, value),
-        st.builds("{} = {}".format, names, value),
-        st.builds("{}, {} = {}, {}".format, names, names, value, value),
-        st.builds("{} += 1".format, names),
-        st.builds("{}: {} = {}".format, names, names, value),
-        st.builds("{}: int".format, names),
-        st.builds("use({})".format, value),
-        st.builds("use({})".format, value),
-        st.builds("del {}".format, names),
-        st.builds("import os.path as {}".format, names),
-        st.builds("from os import sep as {}".format, names),
-        st.builds("{} = lambda: {}".format, names, value),
-        st.builds("assert {}, {}".format, value, value),
-        st.just("raise ValueError"),
-        st.just("pass"),
-    ]
-    found += [st.sampled_from(["break", "continue"])] * 2 * loop
-    return found + [st.builds("return {}".format, value)] * function
-
-
-@st.composite
-def statements(draw: st.DrawFn, depth: int, *, loop: bool, function: bool) -> str:
-    plain = st.one_of(simple(loop, function))
-    if not depth:
-        return draw(plain)
-
-    def block(*, turn: bool = loop, body: bool = function) -> str:
-        return indented(draw(blocks(depth - 1, loop=turn, function=body)))
-
-    def maybe(head: str, **options: bool) -> str:
-        return f"\n{head}\n{block(**options)}" if draw(st.booleans()) else ""
-
-    name, value = draw(names), draw(expressions())
-    match draw(
-        st.sampled_from(["plain", "plain", "if", "while", "for", "try", "with", "def", "class", "match"])
-    ):
-        case "if":
-            text = f"if {value}:\n{block()}" + maybe(f"elif {draw(expressions())}:") + maybe("else:")
-        case "while":
-            test = draw(st.sampled_from(["True", "decide()", f"({name} := decide())"]))
-            text = f"while {test}:\n    if decide(): break\n{block(turn=True)}" + maybe("else:")
-        case "for":
-            text = f"for {name} in some():\n{block(turn=True)}" + maybe("else:")
-        case "try":
-            caught = draw(st.sampled_from(["ValueError", "NameError", "Exception", f"Exception as {name}"]))
-            handlers = f"\nexcept {caught}:\n{block()}" + maybe("else:")
-            has_handlers = draw(st.booleans())
-            final = maybe("finally:") if has_handlers else f"\nfinally:\n{block()}"
-            text = f"try:\n{block()}" + handlers * has_handlers + final
-        case "with":
-            opened = draw(st.sampled_from([f"context() as {name}", "suppress(ValueError, NameError)"]))
-            text = f"with {opened}:\n{block()}"
-        case "def":
-            text = draw(functions(name, depth, function=function))
-        case "class":
-            body = block(turn=False, body=False)
-            # Nobody looks for these names: that a base calls what mentions them is taken on trust.
-            head = draw(st.sampled_from([f"class {name}:", "class Own(Calls):"]))
-            text = f"{head}\n{body}"
-        case "match":
-            guard = draw(st.sampled_from(["", " if decide()", f" if {name}"]))
-            pattern = draw(
-                st.sampled_from([f"[{name}, *_]", f"int() as {name}", "1 | None", f"{{1: {name}}}"])
-            )
-            last = draw(st.sampled_from(["_", name]))
-            text = f"match {value}:\n" + indented(
-                f"case {pattern}{guard}:\n{block()}" + maybe(f"case {last}:") * bool(draw(st.booleans()))
-            )
-        case _:
-            text = draw(plain)
-    return text
-
-
-@st.composite
-def functions(draw: st.DrawFn, name: str, depth: int, *, function: bool) -> str:
-    declared = draw(st.sets(names, max_size=2))
-    declaration = f"    {draw(st.sampled_from(['global', 'nonlocal'] if function else ['global']))} "
-    head = draw(st.sampled_from([f"def {name}():", f"def {name}(*{draw(names)}):", "@now\ndef own():"]))
-    lines = [head, declaration + ", ".join(sorted(declared))] if declared else [head]
-    return "\n".join([*lines, indented(draw(blocks(depth - 1, loop=False, function=True)))])
+LEAVES = ("N", "N", "N", "1")
+EXPRESSIONS = (
+    *LEAVES,
+    "(N := E)",
+    "(decide() and E)",
+    "(decide() or E)",
+    "((not decide() or E) and E)",
+    "(not (decide() and E) or E)",
+    "(E if decide() else E)",
+    "(1 if (N := E) else E)",
+    "call(N)",
+    "call(E)",
+    "call(lambda: E)",
+    "(lambda N=E: E)",
+    "[E for N in some() if E]",
+    "[E for N in [E] for N in [E]]",
+    "list(E for _ in some())",
+    "{1: E, E: 2}.get(1)",
+    "(1 < decide() < bool(E))",
+    "f'{E!s:.{len(str(E))}}'",
+)
+SIMPLE = (
+    "N = E",
+    "N = E",
+    "N, N = E, E",
+    "N = N = E",
+    "N += 1",
+    "N: N = E",
+    "N: int",
+    "N",
+    "use(E)",
+    "use(E)",
+    "call(N)",
+    "del N",
+    "import os.path as N",
+    "from os import sep as N",
+    "N = lambda: E",
+    "assert E, E",
+    "raise ValueError",
+)
+LEAVING_A_TURN = ("break", "continue", "continue")
+LEAVING_A_FUNCTION = ("return E", "return")
+FUNCTION = (
+    "def N():\nB_function",
+    "def N(*N):\nB_function",
+    "def N():\n    global N\nB_function",
+    "def N():\n    global N, N\nB_function",
+    "def N():\n    nonlocal N\nB_function",
+)
+COMPOUND = (
+    "if E:\nA",
+    "if E:\nA\nelse:\nA",
+    "if E:\nA\nelif E:\nA\nelse:\nA",
+    "while decide():\nB_turn",
+    "while (N := decide()):\nB_turn\nelse:\nA",
+    "while True:\n    if decide(): break\nB_turn",
+    "for N in some():\nB_turn",
+    "for N in some():\nB_turn\nelse:\nA",
+    "try:\nA\nexcept ValueError:\nA",
+    "try:\nA\nexcept NameError as N:\nA",
+    "try:\nA\nexcept ValueError as N:\nA\nexcept Exception:\nA\nelse:\nA",
+    "try:\nA\nfinally:\nA",
+    "try:\nA\nexcept Exception as N:\nA\nfinally:\nA",
+    "with context() as N:\nA",
+    "with suppress(ValueError, NameError):\nA",
+    *FUNCTION,
+    # Nobody looks for these names: that what runs at once does not mention itself is taken on trust.
+    "@now\ndef own():\nB_function",
+    "class Own(Calls):\nB",
+    "class N:\nB",
+    "class N:\nB\n    N = call(N)",
+    "class N:\n    global N\nB",
+    "match E:\n    case [N, *_]:\n        use(N)\n    case 1 | None if E:\n        N = E",
+    "match E:\n    case {1: N}:\n        use(N)\n    case N if decide():\n        N = E\n    case _:\n        del N",
+    "match E:\n    case int() as N:\n        use(N)\n    case N:\n        use(N)",
+)
 
 
 def compiles(source: str) -> bool:
+    """Not every cell is Python: an iteration variable cannot be rebound, `nonlocal` needs a function."""
     try:
         compile(source, "<cell>", "exec", dont_inherit=True)
     except SyntaxError:
@@ -932,13 +917,11 @@ def compiles(source: str) -> bool:
     return True
 
 
-@settings(
-    max_examples=400,
-    deadline=None,
-    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-@given(blocks(3), st.integers(0, (1 << 48) - 1))
-def test_python_agrees_with_generated_cells(source: str, bits: int) -> None:
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data(), st.integers(0, (1 << 48) - 1))
+def test_python_agrees_with_generated_cells(data: st.DataObject, bits: int) -> None:
+    source = Writer(lambda options: data.draw(st.sampled_from(options))).block(3)
     assume(compiles(source))
+    note(source)
     known = frozenset(NAMES)
     judge(source, plan_cell(source, known), known, bits, harness)
