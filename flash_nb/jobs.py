@@ -13,6 +13,8 @@ after a final status (a late result, a late log line) is dropped::
 from __future__ import annotations
 
 import html
+import itertools
+import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,9 +59,22 @@ TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = {
 }
 
 
-def new_job_id() -> str:
-    """Return a fresh job id: made by the client, so that submitting twice is one job."""
-    return f"{secrets.token_hex(8)}-u1"
+class _JobIds:
+    """Unique ids without a system call each: a random prefix for every process, and a count."""
+
+    def __init__(self) -> None:
+        self._pid = 0
+        self._prefix = ""
+        self._numbers = itertools.count(1)
+
+    def __call__(self) -> str:
+        if self._pid != os.getpid():
+            self._pid, self._prefix = os.getpid(), secrets.token_hex(6)
+        return f"{self._prefix}{next(self._numbers):04x}-u1"
+
+
+new_job_id = _JobIds()
+"""Return a fresh job id. Clients make them, so that submitting twice is one job."""
 
 
 @dataclass(frozen=True, slots=True)

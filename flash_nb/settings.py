@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from typing import Any
 
 from flash_nb.errors import SettingsError, did_you_mean
 
+TRANSPORTS = ("unix", "tcp")
 MAX_SOCKET_PATH = 100  # sockaddr_un holds 108 bytes on Linux, 104 on macOS
 
 
@@ -32,6 +34,9 @@ class Settings:
             Default: the one that runs the notebook.
         engine_idle_s: Seconds without kernels, jobs and workers after which the engine ends
             (``FLASH_ENGINE_IDLE_S``).
+        transport: How kernels and workers reach the engine (``FLASH_TRANSPORT``): ``"unix"``, a socket
+            that only the user can open, or ``"tcp"``, a port of 127.0.0.1 guarded by the token. Default:
+            unix where there is such a thing.
         allow_apt: Install missing ``system_dependencies`` (``FLASH_ALLOW_APT``); default: only
             name them.
     """
@@ -40,6 +45,7 @@ class Settings:
     cache: Path
     python: str = sys.executable
     engine_idle_s: float = 300.0
+    transport: str = "unix" if hasattr(socket, "AF_UNIX") else "tcp"
     allow_apt: bool = False
 
     @property
@@ -54,7 +60,12 @@ class Settings:
 
     @property
     def engine_url(self) -> str:
-        """Where the engine listens: the same place after a restart, so that workers find it again."""
+        """Where the engine listens: the same place after a restart, so that workers find it again.
+
+        Port 0 is any port: the state file says which.
+        """
+        if self.transport == "tcp":
+            return "tcp:127.0.0.1:0"
         path = self.home / "engine.sock"
         if len(str(path)) > MAX_SOCKET_PATH:
             digest = hashlib.sha256(str(self.home).encode()).hexdigest()[:12]
@@ -117,14 +128,14 @@ def _from_pyproject(folder: Path) -> dict[str, Any]:
 
 def _read_table(file: Path) -> dict[str, Any]:
     text = file.read_text(encoding="utf-8")
-    if "[tool.flash_nb]" not in text:
+    if "tool.flash_nb" not in text:
         return {}
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
     try:
-        table: dict[str, Any] = tomllib.loads(text)["tool"]["flash_nb"]
+        table: dict[str, Any] = tomllib.loads(text).get("tool", {}).get("flash_nb", {})
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{file} is not TOML: {error}") from error
     return table
@@ -133,10 +144,19 @@ def _read_table(file: Path) -> dict[str, Any]:
 def _convert(name: str, value: Any) -> Any:
     kind = {"home": Path, "cache": Path, "engine_idle_s": float, "allow_apt": bool}.get(name, str)
     if kind is Path:
-        return Path(str(value)).expanduser()
+        return Path(str(value)).expanduser().absolute()
     if kind is bool:
-        return value is True or str(value).lower() in {"1", "true", "yes", "on"}
+        return _convert_bool(name, value)
+    if name == "transport" and value not in TRANSPORTS:
+        raise SettingsError(f"transport = {value!r} is not one of {', '.join(TRANSPORTS)}")
     try:
         return kind(value)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise SettingsError(f"{name} = {value!r} is not a {kind.__name__}") from error
+
+
+def _convert_bool(name: str, value: Any) -> bool:
+    word = str(value).lower()
+    if word not in {"1", "true", "yes", "on", "0", "false", "no", "off", ""}:
+        raise SettingsError(f"{name} = {value!r} is neither true nor false")
+    return word in {"1", "true", "yes", "on"}

@@ -15,7 +15,8 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Coroutine, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -41,6 +42,9 @@ from flash_nb.worker.frames import Buffer, FrameReader, Header
 START_TIMEOUT_S = 30.0
 POLL_S = 0.005
 MAX_RESTARTS = 5
+STORED_EVENTS = (StreamEvent, DisplayEvent, ClearEvent)
+RESTARTS_WINDOW_S = 60.0
+STOPPED_POLL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +70,28 @@ def read_state(settings: Settings) -> EngineState | None:
 
 
 def start_engine(settings: Settings) -> subprocess.Popen[bytes]:
-    """Start the engine of these settings; if one is running, the new one ends at once."""
-    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Start the engine of these settings; if one is running, the new one ends at once.
+
+    Raises:
+        EngineError: Its home cannot be written.
+    """
+    try:
+        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        log = settings.log_file.open("ab")
+    except OSError as error:
+        raise EngineError(
+            f"The engine's home {settings.home} cannot be used: {error.strerror}.",
+            hint="Choose a folder that you can write to: FLASH_HOME=/path/to/it",
+        ) from error
     environment = {
         **os.environ,
         "FLASH_HOME": str(settings.home),
         "FLASH_CACHE": str(settings.cache),
         "FLASH_PYTHON": settings.python,
         "FLASH_ENGINE_IDLE_S": str(settings.engine_idle_s),
+        "FLASH_TRANSPORT": settings.transport,
     }
-    with settings.log_file.open("ab") as log:
+    with log:
         return subprocess.Popen(
             [sys.executable, "-m", "flash_nb.engine"],
             stdin=subprocess.DEVNULL,
@@ -101,17 +117,30 @@ class EngineClient(asyncio.Protocol):
         self._jobs: dict[str, OnEvent] = {}
         self.welcome: asyncio.Future[Header] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
+        self.stopped = False
 
     @classmethod
-    async def open(cls, state: EngineState, client_id: str) -> EngineClient:
+    async def open(
+        cls, state: EngineState, client_id: str, instances: Sequence[str] = ()
+    ) -> EngineClient:
         """Connect and be welcomed.
+
+        Args:
+            state: Where the engine is.
+            client_id: Who we are.
+            instances: Remote objects of ours.
 
         Raises:
             OSError: Nobody listens there.
             EngineError: The engine closed the stream: the token is not its own.
         """
         loop = asyncio.get_running_loop()
-        hello = {"type": "client", "token": state.api_key, "client": client_id}
+        hello = {
+            "type": "client",
+            "token": state.api_key,
+            "client": client_id,
+            "instances": list(instances),
+        }
         client = cls(hello, loop)
         scheme, _, place = state.url.partition(":")
         if scheme == "unix":
@@ -160,6 +189,8 @@ class EngineClient(asyncio.Protocol):
                     self._replied(header)
                 case "welcome":
                     self.welcome.set_result(header)
+                case "stopping":
+                    self.stopped = True
 
     async def call(self, method: str, **params: Any) -> Any:
         """Make one call of the control plane."""
@@ -222,7 +253,11 @@ class EngineClient(asyncio.Protocol):
             return
         if "spill" in header:
             self.send({"type": "received", "job": header["job"]})
-        on_event(FinishedEvent(info, header["result"], values))
+        if values:
+            result, *values = values
+            on_event(FinishedEvent(info, json.loads(bytes(result)), values))
+        else:
+            on_event(FinishedEvent(info, None, ()))
 
 
 class LocalEndpoint:
@@ -239,11 +274,22 @@ class LocalEndpoint:
 
     def cancel(self, job_id: str) -> None:
         """Cancel a job."""
-        self._backend.tell({"type": "cancel", "job": job_id})
+        self._backend.cancel(job_id)
 
     def release(self, instance: str) -> None:
         """Forget a remote object."""
-        self._backend.tell({"type": "release", "instance": instance})
+        self._backend.release(instance)
+
+
+@dataclass(slots=True)
+class _OpenJob:
+    """A job that has not finished here: what was sent, and how much has come back."""
+
+    header: Header
+    buffers: Sequence[Buffer]
+    on_event: OnEvent
+    seen: int = 0
+    is_cancelled: bool = False
 
 
 class LocalBackend:
@@ -256,7 +302,10 @@ class LocalBackend:
         self._client_id = secrets.token_hex(6)
         self._client: EngineClient | None = None
         self._connecting: asyncio.Lock | None = None
-        self._open_jobs: dict[str, tuple[Header, Sequence[Buffer], OnEvent]] = {}
+        self._open_jobs: dict[str, _OpenJob] = {}
+        self._instances: set[str] = set()
+        self._resuming: asyncio.Task[None] | None = None
+        self._restarts: deque[float] = deque(maxlen=MAX_RESTARTS)
         self._specs: dict[str, EndpointSpec] = {}
         self._closing = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -269,8 +318,16 @@ class LocalBackend:
         return LocalEndpoint(self, answer["id"], simulated=answer["simulated"])
 
     def attach(self, job_id: str, on_event: OnEvent) -> None:
-        """Replay and follow a job."""
-        self._spawn(self._attach(job_id, on_event))
+        """Replay and follow a job; one that is followed here already is not replayed."""
+        known = self._open_jobs.get(job_id)
+        if known is not None:
+            known.on_event = _both(known.on_event, on_event)
+            return
+        self._open_jobs[job_id] = _OpenJob({"type": "watch", "job": job_id, "seen": 0}, (), on_event)
+        if self._client is None or self._client.closed.done():
+            self._resume()
+        else:
+            self._send_job(self._client, job_id)
 
     async def aclose(self) -> None:
         """Close the stream; the engine goes on with the jobs."""
@@ -285,7 +342,7 @@ class LocalBackend:
             self._connecting = asyncio.Lock()
         async with self._connecting:
             if self._client is None or self._client.closed.done():
-                self._client = await connect(self._settings, self._client_id)
+                self._client = await connect(self._settings, self._client_id, instances=[*self._instances])
                 self._spawn(self._watch(self._client))
             return self._client
 
@@ -301,7 +358,6 @@ class LocalBackend:
                 "system": list(request.system),
                 "instance": request.instance,
             },
-            "request": request.request,
         }
         for name, value in (("timeout", request.timeout_s), ("ttl", request.ttl_s)):
             if value is not None:
@@ -312,75 +368,117 @@ class LocalBackend:
             header["sync"] = True
         client = self._client
         assert client is not None  # `ensure` made this endpoint
-        header, buffers = frames.spill(header, request.buffers, client.spill_folders)
-        self._open_jobs[request.job_id] = (header, buffers, on_event)
+        payload = [json.dumps(request.request).encode(), *request.buffers]
+        header, buffers = frames.spill(header, payload, client.spill_folders)
+        self._open_jobs[request.job_id] = _OpenJob(header, buffers, on_event)
+        if request.instance is not None:
+            self._instances.add(request.instance)
         if client.closed.done():
-            self._spawn(self._resume())
+            self._resume()
         else:
             self._send_job(client, request.job_id)
 
-    def tell(self, header: Header) -> None:
-        """Send a frame that needs no answer."""
+    def cancel(self, job_id: str) -> None:
+        """Cancel a job, now or when the engine is back."""
+        job = self._open_jobs.get(job_id)
+        if job is not None:
+            job.is_cancelled = True
+        self._tell({"type": "cancel", "job": job_id})
+
+    def release(self, instance: str) -> None:
+        """Forget a remote object."""
+        self._instances.discard(instance)
+        self._tell({"type": "release", "instance": instance})
+
+    def _tell(self, header: Header) -> None:
         if self._client is not None:
             self._client.send(header)
 
     def _send_job(self, client: EngineClient, job_id: str) -> None:
-        header, buffers, on_event = self._open_jobs[job_id]
+        job = self._open_jobs[job_id]
 
         def relay(event: JobEvent) -> None:
             if isinstance(event, FinishedEvent):
                 self._open_jobs.pop(job_id, None)
-            on_event(event)
+            elif isinstance(event, STORED_EVENTS):
+                job.seen += 1
+            job.on_event(event)
 
         client.follow(job_id, relay)
-        client.write(frames.encode(header, buffers))
-
-    async def _attach(self, job_id: str, on_event: OnEvent) -> None:
-        client = await self.client()
-        client.follow(job_id, on_event)
-        client.send({"type": "watch", "job": job_id})
+        client.write(frames.encode(job.header, job.buffers))
+        if job.is_cancelled:
+            client.send({"type": "cancel", "job": job_id})
 
     async def _watch(self, client: EngineClient) -> None:
+        """Have the engine back at once if it died, and when somebody starts it if it was stopped."""
         await client.closed
-        if self._open_jobs and not self._closing:
-            await self._resume()
+        while client.stopped and self._is_needed() and self._client is client:
+            for job in self._open_jobs.values():
+                job.on_event(PhaseEvent("the engine was stopped: waiting for it to be started again"))
+            await asyncio.sleep(STOPPED_POLL_S)
+            if read_state(self._settings) is not None:
+                break
+        if self._is_needed() and self._client is client:
+            self._resume()
 
-    async def _resume(self) -> None:
-        """Reconnect, and submit again what is unfinished."""
-        reason: Exception | None = None
-        for _ in range(MAX_RESTARTS):
-            try:
-                client = await self.client()
-                for spec in self._specs.values():
-                    await client.call("ensure", spec=_wire(spec))
-            except (BackendError, OSError) as error:
-                reason = error
-                continue
-            for job_id, (header, buffers, on_event) in list(self._open_jobs.items()):
-                self._open_jobs[job_id] = ({**header, "again": True}, buffers, on_event)
-                self._send_job(client, job_id)
+    def _is_needed(self) -> bool:
+        return bool(self._open_jobs or self._instances) and not self._closing
+
+    def _resume(self) -> None:
+        if self._resuming is None or self._resuming.done():
+            self._resuming = self._spawn(self._reconnect())
+
+    async def _reconnect(self) -> None:
+        """Start the engine if need be, and submit again what is unfinished."""
+        try:
+            self._count_restart()
+            client = await self.client()
+            for spec in self._specs.values():
+                await client.call("ensure", spec=_wire(spec))
+        except FlashError as error:
+            self._fail_open_jobs(f"the engine cannot be started again: {error}")
             return
-        self._fail_open_jobs(f"the engine cannot be started again: {reason}")
+        for job_id, job in list(self._open_jobs.items()):
+            job.header = {**job.header, "seen": job.seen}
+            self._send_job(client, job_id)
+
+    def _count_restart(self) -> None:
+        """Refuse to start an engine again and again that always dies.
+
+        Raises:
+            EngineError: It died too often.
+        """
+        now = time.monotonic()
+        if len(self._restarts) == MAX_RESTARTS and now - self._restarts[0] < RESTARTS_WINDOW_S:
+            raise EngineError(
+                f"It died {MAX_RESTARTS} times within {RESTARTS_WINDOW_S:g} s.",
+                hint=f"Its log says why: {self._settings.log_file}",
+            )
+        self._restarts.append(now)
 
     def _fail_open_jobs(self, error: str) -> None:
         jobs, self._open_jobs = self._open_jobs, {}
-        for job_id, (header, _, on_event) in jobs.items():
-            info = JobInfo(job_id, header["endpoint"], JobStatus.FAILED, 0.0, error=error)
-            on_event(FinishedEvent(info, None, ()))
+        for job_id, job in jobs.items():
+            endpoint_id = job.header.get("endpoint", "")
+            info = JobInfo(job_id, endpoint_id, JobStatus.FAILED, 0.0, error=error)
+            job.on_event(FinishedEvent(info, None, ()))
 
-    def _spawn(self, coroutine: Any) -> None:
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
-async def connect(settings: Settings, client_id: str, *, start: bool = True) -> EngineClient:
+async def connect(
+    settings: Settings, client_id: str, *, start: bool = True, instances: Sequence[str] = ()
+) -> EngineClient:
     """Open a stream to the engine, which is started if it does not run.
 
     Raises:
         EngineError: It does not run and `start` is false, or it does not come up.
     """
-    client = await _try_connect(settings, client_id)
+    client = await _try_connect(settings, client_id, instances)
     if client is not None:
         return client
     if not start:
@@ -388,7 +486,7 @@ async def connect(settings: Settings, client_id: str, *, start: bool = True) -> 
     process = start_engine(settings)
     give_up_at = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < give_up_at:
-        client = await _try_connect(settings, client_id)
+        client = await _try_connect(settings, client_id, instances)
         if client is not None:
             return client
         if process.poll() not in (None, 0):  # 0: another engine was faster
@@ -405,13 +503,23 @@ def _exit_note(process: subprocess.Popen[bytes]) -> str:
     return f" within {START_TIMEOUT_S:g} s" if code is None else f": it ended with status {code}"
 
 
-async def _try_connect(settings: Settings, client_id: str) -> EngineClient | None:
+async def _try_connect(
+    settings: Settings, client_id: str, instances: Sequence[str]
+) -> EngineClient | None:
     state = read_state(settings)
     if state is None:
         return None
     with contextlib.suppress(OSError, EngineError):
-        return await EngineClient.open(state, client_id)
+        return await EngineClient.open(state, client_id, instances)
     return None
+
+
+def _both(first: OnEvent, second: OnEvent) -> OnEvent:
+    def tell(event: JobEvent) -> None:
+        first(event)
+        second(event)
+
+    return tell
 
 
 _SCALING = ("workers_min", "workers_max", "idle_timeout_s", "timeout_s")

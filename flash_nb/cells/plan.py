@@ -11,8 +11,9 @@ is only defined further down.
 
 Where the text cannot tell, a name is rather an input or an output too many than one too few. Taken
 on trust: a `with` block runs to its end unless its context manager is known to swallow exceptions
-(otherwise whatever is bound in `with open(…)` would be uncertain after it); nobody calls a function
-or class before its own name is bound; nobody binds names by ``exec``, ``globals()`` or star imports.
+(otherwise whatever is bound in `with open(…)` would be uncertain after it); no decorator or base
+class asks for the name of what it is just making (otherwise every decorated recursive function
+would be an input of its own cell); no names are bound by ``exec``, ``globals()`` or star imports.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import ast
 import builtins
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import CO_COROUTINE
 from typing import Any, Literal
@@ -211,14 +212,8 @@ def _join(flows: Sequence[_Flow]) -> _Flow:
     return joined
 
 
-class _Loop:
-    """The flows that leave a turn of a loop early."""
-
-    __slots__ = ("breaks", "continues")
-
-    def __init__(self) -> None:
-        self.breaks: list[_Flow] = []
-        self.continues: list[_Flow] = []
+_Jump = tuple[type[ast.stmt], _Flow]
+"""How a turn of a loop ends early: `ast.Break` or `ast.Continue`, and the flow there."""
 
 
 class _Scope:
@@ -230,11 +225,12 @@ class _Scope:
         outer: The scope where names are looked up that are not found here. The module has none.
         inner: The scope from which functions, classes and comprehensions written here look outwards:
             names of class bodies are hidden from them.
-        bound: Names bound here; for functions complete only at the end.
+        bound: Names bound here; for functions and classes complete only at the end.
+        deleted: Names deleted here. In a class body the module's name may show again.
         declared_global, declared_nonlocal: What the statements of that name say.
         reads: Reads that may be of its own names or not: only its end shows.
         free: Reads of module names that happen when the function, or a method of the class, runs.
-        escapes: Class: something that was defined in it may run when it is complete.
+        prefix: Class: what tells its names from the module's and from other classes' in flows.
         private: Name of the class around, for ``__names`` that Python mangles.
     """
 
@@ -242,7 +238,7 @@ class _Scope:
         "bound",
         "declared_global",
         "declared_nonlocal",
-        "escapes",
+        "deleted",
         "free",
         "inner",
         "kind",
@@ -270,7 +266,7 @@ class _Scope:
         self.declared_nonlocal: set[str] = set()
         self.reads: _Marks = {}
         self.free: _Marks = {}
-        self.escapes = False
+        self.deleted: set[str] = set()
         self.inner = self
         if kind == "class" and outer:
             self.inner = _Scope("inline", outer.inner, ("__class__",), private=private)
@@ -299,10 +295,11 @@ class _Walk:
         self._scope = self._module
         self._function: _Scope | None = None  # the innermost; None while the top level runs
         self._flow = _Flow(set(), set())
-        self._loops: list[_Loop] = []
+        self._loops: list[list[_Jump]] = []  # the jumps of every loop around this point
         self._repeats = 0  # loops and comprehensions around this point of the top level
         self._guarded = False
         self._classes = 0
+        self._unfinished: list[str] = []  # names of the classes around this point
         self._log: list[str] = []  # module names in the order in which they are bound
         self._lazily_bound: set[str] = set()
         self._waiting: dict[str, _Marks] = {}  # functions that only their name can start, by key
@@ -376,7 +373,7 @@ class _Walk:
             if scope.kind == "inline":
                 if name in scope.bound:
                     return False
-            elif scope.prefix + name in self._flow.settled:
+            elif scope.prefix + name in self._flow.settled and name not in scope.deleted:
                 if self._function is None:
                     self._may_run(self._waiting.get(scope.prefix + name, {}))
                 return False
@@ -385,8 +382,13 @@ class _Walk:
             scope = scope.outer
         return True
 
-    def _may_run(self, marks: _Marks) -> None:
-        """Judge the reads of a function that may run here, and of those that it may call."""
+    def _may_run(self, marks: _Marks, trusted: Collection[str] = ()) -> None:
+        """Judge the reads of a function that may run here, and of those that it may call.
+
+        Args:
+            marks: Its reads.
+            trusted: Names that it will not read yet.
+        """
         if self._flow.dead:
             return
         settled = self._flow.settled
@@ -397,7 +399,7 @@ class _Walk:
                 if name in seen:
                     continue
                 seen.add(name)
-                if name not in settled:
+                if name not in settled and name not in trusted:
                     self._lazy.setdefault(name, mark)
                 if name in self._waiting:
                     todo.append(self._waiting[name])
@@ -412,7 +414,7 @@ class _Walk:
         elif scope.kind == "class":
             _merge(scope.free, marks)
             if name is None:
-                scope.escapes = True
+                self._may_run(marks, trusted=self._unfinished)
             else:
                 _merge(self._waiting.setdefault(scope.key(scope.mangle(name)), {}), marks)
         elif name is None or self._repeats:  # in a loop, what mentions the name can stand above
@@ -453,10 +455,9 @@ class _Walk:
         if scope.is_global(name):
             self._flow.settled.add(name)
             self._flow.live.discard(name)
-        elif scope.kind == "class":  # from here on the module's name shows again
-            self._flow.settled.discard(scope.key(name))
         elif name not in scope.declared_nonlocal:
             scope.bound.add(name)
+            scope.deleted.add(name)
 
     # Walking
 
@@ -585,8 +586,10 @@ class _Walk:
         in_function = self._scope.kind == "function"
         if node.value is not None:
             self._visit_all((node.value, node.target))
-        elif not isinstance(node.target, ast.Name) or (in_function and node.simple):
-            self._visit(node.target)  # a bare annotation makes a local variable, but binds nothing elsewhere
+        elif not isinstance(node.target, ast.Name):
+            self._visit(node.target)
+        elif node.simple:  # it binds nothing, but whose the name is, it says
+            self._scope.bound.add(self._scope.mangle(node.target.id))
         if not in_function:
             self._keep(self._annotations([node.annotation]), "__annotations__")
 
@@ -624,8 +627,7 @@ class _Walk:
         self._flow.dead = True
 
     def _leave_turn(self, node: ast.Break | ast.Continue) -> None:
-        loop = self._loops[-1]
-        (loop.breaks if isinstance(node, ast.Break) else loop.continues).append(self._flow.copy())
+        self._loops[-1].append((type(node), self._flow.copy()))
         self._flow.dead = True
 
     # Compound statements
@@ -653,19 +655,21 @@ class _Walk:
 
     def _loop(self, body: Sequence[ast.AST], orelse: list[ast.stmt], over: _Flow) -> None:
         """Walk the turns of a loop. One walk does: what is settled before a turn stays so."""
-        loop = _Loop()
-        self._loops.append(loop)
+        jumps: list[_Jump] = []
+        self._loops.append(jumps)
         self._repeats += 1
         self._visit_all(body)
         self._repeats -= 1
         self._loops.pop()
-        for turn in (self._flow, *loop.continues):
+        breaks = [flow for kind, flow in jumps if kind is ast.Break]
+        turns = [self._flow, *(flow for kind, flow in jumps if kind is ast.Continue)]
+        for turn in turns:
             if not turn.dead:
-                for end in (over, *loop.breaks):
+                for end in (over, *breaks):
                     end.live |= turn.live
         self._flow = over
         self._visit_all(orelse)
-        self._flow = _join([self._flow, *loop.breaks])
+        self._flow = _join([self._flow, *breaks])
 
     def _with(self, node: ast.With | ast.AsyncWith) -> None:
         was_guarded = self._guarded
@@ -688,6 +692,8 @@ class _Walk:
 
     def _try(self, node: ast.Try) -> None:
         before, mark = self._flow.copy(), len(self._log)
+        jumps = self._loops[-1] if self._loops else []
+        jumped = len(jumps)
         was_guarded = self._guarded
         self._guarded |= any(_catches_name_error(handler.type) for handler in node.handlers)
         self._visit_all(node.body)
@@ -702,7 +708,7 @@ class _Walk:
         self._visit_all(node.orelse)
         self._flow = _join([self._flow, *ends])
         if node.finalbody:
-            self._finally(node.finalbody, self._interrupted(before, mark))
+            self._finally(node.finalbody, self._interrupted(before, mark), jumps[jumped:])
 
     def _handler(self, node: ast.ExceptHandler) -> None:
         self._visit_all((node.type,))
@@ -712,17 +718,20 @@ class _Walk:
         if node.name:
             self._unbind(node.name)
 
-    def _finally(self, body: list[ast.stmt], interrupted: _Flow) -> None:
+    def _finally(self, body: list[ast.stmt], interrupted: _Flow, jumps: list[_Jump]) -> None:
         normal = self._flow
         self._flow = interrupted
         mark = len(self._log)
         self._visit_all(body)
-        end = self._flow
+        end, bound = self._flow, self._log[mark:]
         self._flow = _Flow(
             normal.settled | end.settled,
-            end.live & normal.live.union(self._log[mark:]),
+            end.live & normal.live.union(bound),
             dead=normal.dead or end.dead,
         )
+        for _, flow in jumps:  # they pass here before they leave the loop
+            flow.settled |= end.settled
+            flow.live.update(bound)
 
     def _match(self, node: ast.Match) -> None:
         self._visit(node.subject)
@@ -803,7 +812,9 @@ class _Walk:
         scope = _Scope("class", self._scope.inner, prefix=f"{self._classes}.", private=node.name.lstrip("_"))
         self._flow.settled |= {scope.prefix + "__module__", scope.prefix + "__qualname__"}
         self._scope = scope
+        self._unfinished.append(node.name)
         self._visit_all(node.body)
+        self._unfinished.pop()
         if self._function is not None:
             # A name that the class binds somewhere is never looked up in functions around it.
             for name in scope.bound & scope.reads.keys():
@@ -812,7 +823,7 @@ class _Walk:
         self._bind(node.name)
         _merge(marks, scope.free)
         # Decorators see the class at once; so do metaclasses and `__init_subclass__`.
-        is_seen = scope.escapes or node.decorator_list or node.bases or node.keywords
+        is_seen = node.decorator_list or node.bases or node.keywords
         self._keep(marks, None if is_seen else node.name)
 
     def _type_parameters(self, node: Any) -> _Marks:

@@ -18,6 +18,8 @@ from flash_nb.worker import frames
 from flash_nb.worker.frames import Buffer, FrameError, FrameReader, Header
 
 MAX_UNSENT_BYTES = 256_000_000
+MAX_HELLO_BYTES = 1_000_000
+HELLO_TIMEOUT_S = 10.0
 
 Accept = Callable[["Peer", Header], "Receive | None"]
 Receive = Callable[[Header, Sequence[Buffer]], None]
@@ -39,6 +41,7 @@ class Peer(asyncio.Protocol):
         """Remember the transport; the peer speaks first."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        asyncio.get_running_loop().call_later(HELLO_TIMEOUT_S, self._expect_hello)
 
     def data_received(self, data: bytes) -> None:
         """Hand on each frame; a stream that is not ours is closed without a word."""
@@ -49,6 +52,8 @@ class Peer(asyncio.Protocol):
                 if self._receive is not None and header["type"] not in {"client", "worker"}:
                     self._receive(header, buffers)
         except FrameError:
+            self.close()
+        if self._receive is None and self._reader.pending_bytes > MAX_HELLO_BYTES:
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
@@ -73,6 +78,10 @@ class Peer(asyncio.Protocol):
         self._flush()
         if self._transport is not None:
             self._transport.close()
+
+    def _expect_hello(self) -> None:
+        if self._receive is None:
+            self.close()
 
     def _greet(self, header: Header) -> bool:
         token = header.get("token")
@@ -103,6 +112,7 @@ async def listen(url: str, make_peer: Callable[[], Peer]) -> tuple[asyncio.Abstr
         server = await loop.create_unix_server(make_peer, place, backlog=256)
         path.chmod(0o600)
         return server, url
+    # Windows has no Unix sockets. Whoever is on this machine can reach the port: the token decides.
     port = int(place.rpartition(":")[2])
     tcp = await loop.create_server(make_peer, "127.0.0.1", port, backlog=256)
     return tcp, f"tcp:127.0.0.1:{tcp.sockets[0].getsockname()[1]}"

@@ -5,8 +5,8 @@ Each public method of `Control` whose name starts with ``do_`` is one call of th
 
 from __future__ import annotations
 
+import hashlib
 import os
-import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from flash_nb.version import __version__
 if TYPE_CHECKING:
     from flash_nb.engine.server import Server
 
-REPLACES_WORKERS = ("env", "gpu_count", "hardware")
+REPLACES_WORKERS = ("env", "gpu_count")
 
 
 class Control:
@@ -48,7 +48,7 @@ class Control:
 
     async def do_ensure(self, spec: dict[str, Any]) -> dict[str, Any]:
         """Create the endpoint of this name and kind, or bring it up to date."""
-        endpoint_id = self._find(spec["name"], spec["kind"]) or f"ep-{secrets.token_hex(6)}"
+        endpoint_id = _endpoint_id(spec)
         if self.endpoints.get(endpoint_id) != spec:
             self._server.store.save_endpoint(endpoint_id, spec)
             self._save(endpoint_id, spec)
@@ -97,11 +97,6 @@ class Control:
         """End the engine."""
         self._server.stop()
 
-    def _find(self, name: str, kind: str) -> str | None:
-        """Return the id of the endpoint of this name and kind."""
-        same = (i for i, spec in self.endpoints.items() if (spec["name"], spec["kind"]) == (name, kind))
-        return next(same, None)
-
     def _save(self, endpoint_id: str, spec: dict[str, Any]) -> None:
         known = self.endpoints.get(endpoint_id)
         self.endpoints[endpoint_id] = spec
@@ -123,3 +118,9 @@ class Control:
             "env": sorted(spec["env"]),
             "counts": dict(counters(self._server.machine, endpoint_id)),
         }
+
+
+def _endpoint_id(spec: dict[str, Any]) -> str:
+    """Return the id that follows from name and kind: kernels know it, even if the engine's memory is lost."""
+    identity = f"{spec['kind']}/{spec['name']}"
+    return f"ep-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"

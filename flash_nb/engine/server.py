@@ -14,7 +14,7 @@ import secrets
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from flash_nb.engine import hardware
 from flash_nb.engine.channel import Peer, listen, private_folder
@@ -31,6 +31,7 @@ from flash_nb.engine.state import (
     Action,
     BuildEnvironment,
     CancelRequested,
+    ClientCame,
     ClientLeft,
     DropInstance,
     EnvironmentFailed,
@@ -68,19 +69,33 @@ RETENTION_S = 24 * 3600.0
 PRUNE_EVERY_S = 600.0
 
 
+class Announcement(Protocol):
+    """How others learn where the engine is."""
+
+    def publish(self, url: str) -> None:
+        """Say that the engine can be reached."""
+
+    def keep(self) -> bool:
+        """Say it again where it was lost; False if the engine's place is taken."""
+
+    def withdraw(self) -> None:
+        """Take it back: the engine ends."""
+
+
 class Server:
     """One engine.
 
     Args:
         settings: Its home, its cache, when it ends by itself.
         token: What every peer must know.
+        url: Where it listens.
     """
 
-    def __init__(self, settings: Settings, token: str) -> None:
+    def __init__(self, settings: Settings, token: str, url: str) -> None:
         home = settings.home
         self.settings = settings
         self.token = token
-        self.url = settings.engine_url
+        self.url = url
         self.started_at = time.time()
         self.machine = Machine(seed=secrets.token_hex(3))
         self.store = Store(home / "engine.sqlite")
@@ -104,26 +119,37 @@ class Server:
 
     # --- life ---------------------------------------------------------------------------------
 
-    async def run(self, announce: Callable[[str], None]) -> None:
+    async def run(self, announcement: Announcement) -> None:
         """Serve until `stop`, or until nobody has needed the engine for `engine_idle_s`.
 
         Args:
-            announce: Called with the URL once the engine can be reached.
+            announcement: Told the URL once the engine can be reached, and when it no longer can.
         """
+        door, self.url = await listen(self.url, lambda: Peer(self.token, self._accept))
         self._restore()
         self.spawn(self.store.run())
-        door, self.url = await listen(self.settings.engine_url, lambda: Peer(self.token, self._accept))
-        announce(self.url)
+        announcement.publish(self.url)
         self.spawn(self._prune())
-        self.spawn(self._keep_time())
+        self.spawn(self._keep_time(announcement))
         await self._stopping.wait()
+        ours = announcement.keep()
+        announcement.withdraw()
         door.close()
-        for worker_id in self._processes:
-            self._processes.kill(worker_id)
+        if ours and self.url.startswith("unix:"):
+            Path(self.url.removeprefix("unix:")).unlink(missing_ok=True)
+        for client in self._clients.values():
+            client.send({"type": "stopping"})
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for worker_id in self._processes:
+            self._processes.kill(worker_id)
+        for job in self.machine.suspend():
+            self.store.save_job(job, self._requests.get(job.id), None)
         self.store.close()
+        for folder in self._spill_folders:
+            with contextlib.suppress(OSError):  # results wait in it to be taken
+                Path(folder).rmdir()
 
     def stop(self) -> None:
         """End the engine and its workers; unfinished jobs stay stored and go on in the next one."""
@@ -141,18 +167,26 @@ class Server:
             asyncio.get_running_loop().call_exception_handler(
                 {"message": "a task of the engine failed", "exception": error, "task": task}
             )
+            self.stop()
 
     def _restore(self) -> None:
         self.control.restore()
-        unfinished = self.store.unfinished()
-        for job, request in unfinished:
+        self._event_counts = self.store.event_counts()
+        known = []
+        for job, request in self.store.unfinished():
             self._requests[job.id] = request
-        known = [job for job, _ in unfinished if job.endpoint_id in self.machine.endpoints]
+            if job.endpoint_id in self.machine.endpoints:
+                known.append(job)
+            else:
+                self._fail_without_endpoint(job)
         self.machine.restore(known, time.time())
 
-    async def _keep_time(self) -> None:
+    async def _keep_time(self, announcement: Announcement) -> None:
         while True:
             await asyncio.sleep(TICK_S)
+            if not announcement.keep():
+                print("another engine has this home now, or the home is gone: ending", flush=True)
+                self.stop()
             if not self.machine.is_idle or self._clients:
                 self._idle_since = time.time()
             elif time.time() - self._idle_since > self.settings.engine_idle_s:
@@ -163,14 +197,15 @@ class Server:
         while True:
             await self.store.flushed()
             self.store.prune(time.time() - RETENTION_S)
-            self._remove_old_spills(time.time() - RETENTION_S)
+            self._remove_old_files(time.time() - RETENTION_S)
             await asyncio.sleep(PRUNE_EVERY_S)
 
-    def _remove_old_spills(self, before: float) -> None:
-        for folder in self._spill_folders:
+    def _remove_old_files(self, before: float) -> None:
+        for folder in (*self._spill_folders, self.settings.home / "workers"):
             for path in Path(folder).iterdir():
-                if path.stat().st_mtime < before:
-                    path.unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):  # whoever owns it was faster
+                    if path.stat().st_mtime < before:
+                        path.unlink()
 
     # --- the machine --------------------------------------------------------------------------
 
@@ -224,18 +259,15 @@ class Server:
             self._tell_watchers(job.id, {"type": "status", "snapshot": snapshot(job)})
 
     def _deliver(self, job: Job) -> None:
-        result, buffers = self._results.pop(job.id, ({"result": None}, ()))
+        result, buffers = self._results.pop(job.id, ({}, ()))
         header = {**result, "type": "done", "job": job.id, "snapshot": snapshot(job)}
         frame = frames.encode(header, buffers)
         for peer in self._watchers.pop(job.id, ()):
             peer.write(frame)
         self._event_counts.pop(job.id, None)
-        request = self._requests.pop(job.id, None)
-        if job.status is JobStatus.COMPLETED:
-            if path := spill_path(request):
-                Path(path).unlink(missing_ok=True)
-            request = None
-        self.store.save_job(job, request, frame)
+        if path := spill_path(self._requests.pop(job.id, None)):
+            Path(path).unlink(missing_ok=True)
+        self.store.save_job(job, None, frame)
 
     def _tell_phase(self, job_id: str, phase: str) -> None:
         self._tell_watchers(job_id, {"type": "phase", "phase": phase})
@@ -257,7 +289,7 @@ class Server:
         try:
             await self._provide_system(environment, progress)
             await self.environments.build(_spec(environment), progress)
-        except FlashError as error:
+        except (FlashError, OSError) as error:
             self.post(EnvironmentFailed(environment, str(error)))
         else:
             self.post(EnvironmentReady(environment))
@@ -327,13 +359,15 @@ class Server:
 
     def _accept(self, peer: Peer, hello: Header) -> Callable[[Header, Sequence[Buffer]], None] | None:
         if hello["type"] == "client":
-            return self._accept_client(peer, hello["client"])
+            return self._accept_client(peer, hello)
         if hello["type"] == "worker":
             return self._accept_worker(peer, hello)
         return None
 
-    def _accept_client(self, peer: Peer, client_id: str) -> Callable[[Header, Sequence[Buffer]], None]:
+    def _accept_client(self, peer: Peer, hello: Header) -> Callable[[Header, Sequence[Buffer]], None]:
+        client_id: str = hello["client"]
         self._clients[client_id] = peer
+        self.post(ClientCame(client_id, tuple(hello["instances"])))
         peer.on_close = lambda: self._client_closed(peer, client_id)
         peer.send(
             {
@@ -368,7 +402,7 @@ class Server:
             case "received":
                 self._forget_result(header["job"])
             case "watch":
-                self.spawn(self._watch(peer, header["job"]))
+                self.spawn(self._watch(peer, header["job"], header["seen"]))
             case "call":
                 self.spawn(self._answer(peer, header))
 
@@ -378,30 +412,23 @@ class Server:
             reply["result"] = await self.control.call(header["method"], header["params"])
         except FlashError as error:
             reply["error"] = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+        except Exception as error:  # noqa: BLE001 - a client of another version must not end the engine
+            message = f"The engine (version {__version__}) cannot answer {header['method']}: {error!r}"
+            reply["error"] = {"type": "BackendError", "message": message, "hint": None}
         peer.send(reply)
 
     def _submit(self, peer: Peer, client_id: str, header: Header, buffers: Sequence[Buffer]) -> None:
         job_id = header["job"]
-        if job_id in self.machine.jobs:
-            self._watchers.setdefault(job_id, set()).add(peer)
-            return
-        if header.get("again"):
-            self.spawn(self._submit_again(peer, client_id, header, buffers))
-            return
-        self._submit_new(peer, client_id, header, buffers)
-
-    async def _submit_again(
-        self, peer: Peer, client_id: str, header: Header, buffers: Sequence[Buffer]
-    ) -> None:
-        await self.store.flushed()
-        if self.store.job(header["job"]) is None:
+        if "seen" in header and self.store.job(job_id) is not None:
+            self.spawn(self._watch(peer, job_id, header["seen"]))
+        elif job_id not in self.machine.jobs:
             self._submit_new(peer, client_id, header, buffers)
-        else:
-            await self._watch(peer, header["job"])
+        if header.get("sync"):
+            self.spawn(self._confirm(peer, job_id))
 
     def _submit_new(self, peer: Peer, client_id: str, header: Header, buffers: Sequence[Buffer]) -> None:
         job_id, needs, now = header["job"], header["needs"], time.time()
-        frame = {"type": "job", "job": job_id, "request": header["request"]}
+        frame = {"type": "job", "job": job_id}
         if "spill" in header:
             frame["spill"] = header["spill"]
         self._requests[job_id] = frames.encode(frame, buffers)
@@ -424,29 +451,30 @@ class Server:
         if job.endpoint_id in self.machine.endpoints:
             self.post(JobSubmitted(job))
         else:
-            job.status, job.ended_at = JobStatus.FAILED, now
-            job.error = f"its endpoint {job.endpoint_id} does not exist any more"
-            self._job_changed(job)
-        if header.get("sync"):
-            self.spawn(self._confirm(peer, job_id))
+            self._fail_without_endpoint(job)
+
+    def _fail_without_endpoint(self, job: Job) -> None:
+        job.status, job.ended_at = JobStatus.FAILED, time.time()
+        job.error = f"its endpoint {job.endpoint_id} does not exist any more"
+        self._job_changed(job)
 
     async def _confirm(self, peer: Peer, job_id: str) -> None:
         await self.store.flushed()
         peer.send({"type": "event", "job": job_id, "event": {"type": "stored"}})
 
-    async def _watch(self, peer: Peer, job_id: str) -> None:
+    async def _watch(self, peer: Peer, job_id: str, seen: int) -> None:
+        """Send what a job's watcher has not seen: its events from that number on, its state, its end."""
         await self.store.flushed()
         found = self.store.job(job_id)
         if found is None:
-            header = {"type": "done", "job": job_id, "snapshot": None, "result": None}
-            peer.send(header)
+            peer.send({"type": "done", "job": job_id, "snapshot": None})
             return
-        for event in self.store.events(job_id):
+        for event in self.store.events(job_id, seen):
             peer.send({"type": "event", "job": job_id, "event": event})
         if job_id in self.machine.jobs:
             self._watchers.setdefault(job_id, set()).add(peer)
-            self._changed.setdefault(job_id, self.machine.jobs[job_id])
-            self._tell_changes()
+            status = {"type": "status", "snapshot": snapshot(found[0])}
+            peer.send({"type": "event", "job": job_id, "event": status})
         elif found[1] is not None:
             peer.write(found[1])
 
@@ -494,17 +522,18 @@ class Server:
                 self._event(header["job"], header["event"])
 
     def _done(self, worker_id: str, header: Header, buffers: Sequence[Buffer]) -> None:
-        job = self.machine.jobs.get(header["job"])
-        result = header["result"]
+        job_id = header["job"]
+        job = self.machine.jobs.get(job_id)
         if job is not None and job.worker_id == worker_id:
-            self._results[job.id] = (
-                {"result": result} | ({"spill": header["spill"]} if "spill" in header else {}),
-                buffers,
-            )
-        elif "spill" in header:
+            self._results[job.id] = ({"spill": header["spill"]} if "spill" in header else {}, buffers)
+        elif "spill" in header and not self._is_result(job_id, header["spill"]["path"]):
             Path(header["spill"]["path"]).unlink(missing_ok=True)
-        error = None if result["ok"] else _sentence(result["error"])
-        self.post(JobFinished(worker_id, header["job"], error))
+        self.post(JobFinished(worker_id, job_id, header["error"]))
+
+    def _is_result(self, job_id: str, path: str) -> bool:
+        """Say if a job has this result already: a worker sends its last one to the engine that follows."""
+        found = self.store.job(job_id)
+        return found is not None and spill_path(found[1]) == path
 
     def _event(self, job_id: str | None, event: dict[str, Any]) -> None:
         if job_id not in self.machine.jobs:
@@ -536,10 +565,6 @@ def snapshot(job: Job) -> dict[str, Any]:
 
 def _spec(environment: Needs) -> EnvironmentSpec:
     return EnvironmentSpec.of(environment.python, sorted(environment.requirements))
-
-
-def _sentence(error: dict[str, Any] | None) -> str:
-    return f"{error['type']}: {error['message']}" if error else "interrupted"
 
 
 def _spill_folders(home: Path) -> list[str]:

@@ -41,6 +41,7 @@ MAX_START_FAILURES = 3
 START_GRACE_S = 60.0
 RELEASE_GRACE_S = 2.0
 RECONNECT_GRACE_S = 15.0
+ORPHAN_GRACE_S = 30.0
 TICK_S = 0.25
 
 
@@ -161,12 +162,17 @@ class Endpoint:
 
 @dataclass(slots=True)
 class Instance:
-    """A remote object: it lives on one worker, and its client decides how long."""
+    """A remote object: it lives on one worker, and its client decides how long.
+
+    A worker that outlived its engine brings its objects back without their clients; one that nobody
+    claims until `unclaimed_until` is released.
+    """
 
     id: str
     client_id: str
     worker_id: str
     lost: bool = False
+    unclaimed_until: float | None = None
 
 
 # --- events -----------------------------------------------------------------------------------
@@ -254,6 +260,14 @@ class InstanceReleased:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientCame:
+    """A kernel connected, and says which remote objects are its own."""
+
+    client_id: str
+    instances: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ClientLeft:
     """A kernel ended: its remote objects are released."""
 
@@ -276,6 +290,7 @@ Event = (
     | WorkerConnected
     | WorkerLost
     | InstanceReleased
+    | ClientCame
     | ClientLeft
     | Tick
 )
@@ -377,6 +392,7 @@ class Machine:
         self.jobs: dict[str, Job] = {}
         self.workers: dict[str, Worker] = {}
         self.instances: dict[str, Instance] = {}
+        self._owners: dict[str, str] = {}
         self._ready: set[Needs] = set()
         self._building: set[Needs] = set()
         self._seed = seed
@@ -389,6 +405,7 @@ class Machine:
         """Take over unfinished jobs of an engine that died; endpoints must have been saved before.
 
         A running job is left with its worker for `RECONNECT_GRACE_S`: workers outlive the engine.
+        The first `Tick` looks after the queued ones; until then idle workers may come back.
         """
         for job in jobs:
             self.jobs[job.id] = job
@@ -405,6 +422,16 @@ class Machine:
                 deadline=now + RECONNECT_GRACE_S,
             )
             self._add_worker(endpoint, worker)
+
+    def suspend(self) -> list[Job]:
+        """Put every running job back at the head of its line: the engine ends, and its workers with it.
+
+        Returns those jobs, to be stored. Nothing may be handled after this.
+        """
+        running = [job for job in self.jobs.values() if job.status is JobStatus.IN_PROGRESS]
+        for job in running:
+            self._unassign(job)
+        return running
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Apply one event; return what is to be done, in order; each changed job comes once, first."""
@@ -435,9 +462,10 @@ class Machine:
                 self._delete_endpoint(endpoint_id)
             case InstanceReleased(instance_id):
                 self._release(instance_id)
+            case ClientCame(client_id, instances):
+                self._claim(client_id, instances)
             case ClientLeft(client_id):
-                for instance in [i for i in self.instances.values() if i.client_id == client_id]:
-                    self._release(instance.id)
+                self._release_all_of(client_id)
             case Tick():
                 self._tick()
         return [*map(JobChanged, self._changed.values()), *self._actions]
@@ -521,10 +549,13 @@ class Machine:
             error = f"its worker died {job.attempts} times; the last one was {reason}"
             self._end(job, JobStatus.FAILED, error, "WorkerLostError")
         else:
-            self._move(job, JobStatus.IN_QUEUE)
-            job.worker_id, job.started_at = "", None
+            self._unassign(job)
             self._line(endpoint, job).appendleft(job.id)
             self._changed[job.id] = job
+
+    def _unassign(self, job: Job) -> None:
+        self._move(job, JobStatus.IN_QUEUE)
+        job.worker_id, job.started_at = "", None
 
     # --- scheduling ---------------------------------------------------------------------------
 
@@ -567,6 +598,10 @@ class Machine:
         return min(fitting, key=lambda w: (len(w.instances), len(w.environment.requirements)), default=None)
 
     def _assign(self, worker: Worker, job: Job) -> None:
+        self._bind(worker, job)
+        self._actions.append(SendJob(worker.id, job.id))
+
+    def _bind(self, worker: Worker, job: Job) -> None:
         self._move(job, JobStatus.IN_PROGRESS)
         job.worker_id = worker.id
         job.started_at = self._now
@@ -579,7 +614,6 @@ class Machine:
             self.instances[instance_id] = Instance(instance_id, job.client_id, worker.id)
             worker.instances.add(instance_id)
         self._changed[job.id] = job
-        self._actions.append(SendJob(worker.id, job.id))
 
     def _start_workers(self, endpoint: Endpoint, environment: Needs, wanted: int, first: str) -> None:
         if environment not in self._ready:
@@ -656,14 +690,35 @@ class Machine:
         if event.job_id is None:
             self._take_back(endpoint, worker)
             self._set_idle(worker)
-        elif worker.job_id != event.job_id:
-            self._refuse_job(worker, event.job_id)
+        else:
+            self._return_with(endpoint, worker, event.job_id)
         self._schedule(endpoint)
+
+    def _return_with(self, endpoint: Endpoint, worker: Worker, job_id: str) -> None:
+        """Let a worker that comes back go on with its job, unless it ended or moved meanwhile."""
+        if worker.job_id != job_id:
+            self._take_back(endpoint, worker)
+        job = self.jobs.get(job_id)
+        if job is not None and job.status is JobStatus.IN_QUEUE:
+            self._line(endpoint, job).remove(job_id)
+            self._bind(worker, job)
+        elif job is None or job.worker_id != worker.id:
+            self._refuse_job(worker, job_id)
 
     def _adopt_instances(self, worker: Worker, instance_ids: Iterable[str]) -> None:
         for instance_id in instance_ids:
             worker.instances.add(instance_id)
-            self.instances.setdefault(instance_id, Instance(instance_id, "", worker.id))
+            owner = self._owners.get(instance_id, "")
+            until = None if owner else self._now + ORPHAN_GRACE_S
+            found = Instance(instance_id, owner, worker.id, unclaimed_until=until)
+            self.instances.setdefault(instance_id, found)
+
+    def _claim(self, client_id: str, instance_ids: Iterable[str]) -> None:
+        for instance_id in instance_ids:
+            self._owners[instance_id] = client_id
+            instance = self.instances.get(instance_id)
+            if instance is not None:
+                instance.client_id, instance.unclaimed_until = client_id, None
 
     def _take_back(self, endpoint: Endpoint, worker: Worker) -> None:
         """Queue the job that we believed this worker to run: it holds none."""
@@ -764,8 +819,13 @@ class Machine:
             del self.instances[instance_id]
         del self.endpoints[endpoint_id]
 
+    def _release_all_of(self, client_id: str) -> None:
+        for instance in [i for i in self.instances.values() if i.client_id == client_id]:
+            self._release(instance.id)
+
     def _release(self, instance_id: str) -> None:
         instance = self.instances.pop(instance_id, None)
+        self._owners.pop(instance_id, None)
         worker = self.workers.get(instance.worker_id) if instance else None
         if worker is not None:
             worker.instances.discard(instance_id)
@@ -783,6 +843,10 @@ class Machine:
                 self._lose(worker.id, "not answering")
             elif self._is_idle_too_long(worker):
                 self._stop(worker)
+        for instance in list(self.instances.values()):
+            if instance.unclaimed_until is not None and instance.unclaimed_until <= self._now:
+                self._release(instance.id)
+        self._schedule_all()
 
     def _is_over(self, job: Job) -> bool:
         end = _ends_at(job)

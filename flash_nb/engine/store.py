@@ -13,6 +13,7 @@ import contextlib
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,11 +56,11 @@ class Store:
     """
 
     def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + _SCHEMA)
+        self._db = _open(path)
         self._reader = sqlite3.connect(path, isolation_level=None)
         self._lock = threading.Lock()
-        self._jobs: dict[str, tuple[Job, bytes | None, bytes | None]] = {}
+        self._jobs: dict[str, _Entry] = {}
+        self._writing: dict[str, _Entry] = {}
         self._events: list[tuple[str, int, str]] = []
         self._written = asyncio.Event()
         self._changed = asyncio.Event()
@@ -117,9 +118,11 @@ class Store:
         while True:
             await self._changed.wait()
             self._changed.clear()
+            self._writing = self._jobs
             jobs, events = self._take()
             written, self._written = self._written, asyncio.Event()
             await asyncio.to_thread(self._write, jobs, events)
+            self._writing = {}
             written.set()
             await asyncio.sleep(FLUSH_S)
 
@@ -170,7 +173,10 @@ class Store:
         return [(_job(row), row[15]) for row in rows]
 
     def job(self, job_id: str) -> tuple[Job, bytes | None] | None:
-        """Return a job and its result, if there is such a job; call `flushed` before."""
+        """Return a job and its result, if there is such a job, as it was last saved."""
+        entry = self._jobs.get(job_id) or self._writing.get(job_id)
+        if entry is not None:
+            return entry[0], entry[2]
         row = self._reader.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
         return None if row is None else (_job(row), row[16])
 
@@ -179,11 +185,22 @@ class Store:
         rows = self._reader.execute("SELECT * FROM jobs ORDER BY submitted_at DESC LIMIT ?", (limit,))
         return [_job(row) for row in rows]
 
-    def events(self, job_id: str) -> list[dict[str, Any]]:
-        """Return the events of a job, in order, those that wait for the flush included."""
-        rows = self._reader.execute("SELECT event FROM events WHERE job = ? ORDER BY number", (job_id,))
-        waiting = [event for job, _, event in self._events if job == job_id]
+    def events(self, job_id: str, first: int = 0) -> list[dict[str, Any]]:
+        """Return the events of a job from a number on, in order; call `flushed` before."""
+        rows = self._reader.execute(
+            "SELECT event FROM events WHERE job = ? AND number >= ? ORDER BY number", (job_id, first)
+        )
+        waiting = [event for job, number, event in self._events if job == job_id and number >= first]
         return [json.loads(event) for event in [*(event for (event,) in rows), *waiting]]
+
+    def event_counts(self) -> dict[str, int]:
+        """Return how many events each unfinished job has, so that an engine goes on counting."""
+        rows = self._reader.execute(
+            "SELECT job, MAX(number) + 1 FROM events JOIN jobs ON jobs.id = job"
+            " WHERE status IN (?,?) GROUP BY job",
+            _UNFINISHED,
+        )
+        return dict(rows.fetchall())
 
     # --- forgetting ---------------------------------------------------------------------------
 
@@ -192,6 +209,36 @@ class Store:
         with self._transaction():
             rows = self._db.execute("DELETE FROM jobs WHERE ended_at < ? RETURNING id", (ended_before,))
             self._db.executemany("DELETE FROM events WHERE job = ?", rows.fetchall())
+
+
+_Entry = tuple[Job, bytes | None, bytes | None]  # with its request and its result
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Open the database; one that cannot be read is put aside, with a word in the log."""
+    try:
+        return _connect(path)
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):  # the disk is full, the folder cannot be written
+            raise
+        aside = path.with_name(f"{path.name}.broken-{time.time():.0f}")
+        print(f"{path} cannot be read ({error}): starting anew; the old file is {aside}", flush=True)
+        path.rename(aside)
+        for extra in ("-wal", "-shm"):
+            path.with_name(path.name + extra).unlink(missing_ok=True)
+        return _connect(path)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    try:
+        db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + _SCHEMA)
+        for table in ("endpoints", "jobs", "events"):
+            db.execute(f"SELECT * FROM {table} LIMIT 1").fetchall()  # noqa: S608 - not from outside
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 def spill_path(blob: bytes | None) -> str | None:

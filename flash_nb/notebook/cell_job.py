@@ -167,7 +167,7 @@ def _definition_items(text: CellText, found: CellPlan, options: CellOptions) -> 
         wanted = tuple(name for name in wanted if name in options.outputs)
     definitions = find_definitions(text.translated.source) if wanted else {}
     return [
-        Source(definitions[name], text.filename, text.raw).item(name)
+        Source(definitions[name], text.filename).item
         for name in wanted
         if name in definitions
     ]

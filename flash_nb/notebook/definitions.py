@@ -64,4 +64,4 @@ def _whole_cell(name: str, text: CellText, plan: CellPlan) -> Source:
         imports=frozenset(plan.imports),
         flags=0,
     )
-    return Source(definition, text.filename, text.raw)
+    return Source(definition, text.filename)

@@ -6,7 +6,7 @@ reconnection is harmless. Kernel to engine::
 
     client      hello: token, client
     call        call, method, params          answered by one ``reply``
-    submit      job, endpoint, needs, request, sync   plus buffers; sync = reply when it is on disk
+    submit      job, endpoint, needs, sync    buffers: the request, its values; sync: tell when stored
     watch       job                           replays its events, then follows it
     cancel      job
     release     instance
@@ -15,11 +15,13 @@ Engine to kernel::
 
     welcome     version, spill_folders
     reply       call, result | error
-    event       job, event                    status, phase, stream, display, result, clear
-    done        job, snapshot, result         plus buffers; the last frame about a job
+    event       job, event                    status, phase, stream, display, result, clear, stored
+    done        job, snapshot                 buffers: the result, its values; the last frame of a job
 
 Worker to engine: ``worker`` (hello), ``event``, ``done``, ``released``; engine to worker: ``job``,
 ``cancel``, ``drop``, ``stop``.
+
+A request and a result are JSON in the first buffer: the engine passes them on without reading them.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ import types
 from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from flash_nb.cells.definitions import Definition, find_definitions, names_remote, without_decorators
@@ -41,19 +42,24 @@ class Source:
 
     definition: Definition
     filename: str
-    text: str
 
-    def item(self, name: str) -> Item:
-        """Return the namespace item that executes it."""
+    @cached_property
+    def item(self) -> Item:
+        """The namespace item that executes it."""
         return {
-            "name": name,
+            "name": self.definition.name,
             "source": self.definition.source,
             "filename": self.filename,
             "first_line": self.definition.first_line,
-            "cell": self.text,
             "eager": sorted(self.definition.eager),
             "flags": self.definition.flags,
         }
+
+    @cached_property
+    def reads(self) -> tuple[str, ...]:
+        """The names that it reads from outside."""
+        definition = self.definition
+        return tuple(sorted(definition.eager | definition.lazy | definition.hints))
 
 
 @dataclass
@@ -144,9 +150,8 @@ class Collector:
 
     def add_source(self, name: str, source: Source) -> None:
         """Note a definition to collect, with the names that it reads."""
-        definition = source.definition
         self._sources[name] = source
-        self._waiting += sorted(definition.eager | definition.lazy | definition.hints)
+        self._waiting += source.reads
 
     def portable(self, obj: Any) -> bool:
         """Tell a pickler which functions and classes travel as source; note new ones."""
@@ -169,12 +174,14 @@ class Collector:
             CellError: A name is a remote function: those cannot be called from a worker.
         """
         self._sort_waiting()
-        while True:
+        encoder = None
+        while self._values:
             known = len(self._sources)
             encoder = self._encode()
             self._sort_waiting()
             if len(self._sources) == known:
-                return self._finish(encoder)
+                break
+        return self._finish(encoder)
 
     def _sort_waiting(self) -> None:
         while self._waiting:
@@ -195,7 +202,7 @@ class Collector:
             self._modules[name] = value
             return
         source = find_source(value) if _is_main_definition(value) else None
-        if source is None:
+        if source is None or source.definition.name != name:  # a second name is a value: it names the first
             self._values[name] = value
         else:
             self.add_source(name, source)
@@ -210,18 +217,23 @@ class Collector:
         return encoder
 
     def _ordered_values(self) -> list[str]:
-        first = set().union(*(s.definition.eager for s in self._sources.values())) if self._sources else set()
+        first: set[str] = set().union(*(source.definition.eager for source in self._sources.values()))
         return sorted(self._values, key=lambda name: name not in first)
 
-    def _finish(self, encoder: Encoder) -> Capture:
-        modules = {module.__name__ for module in self._modules.values()} | encoder.modules
+    def _finish(self, encoder: Encoder | None) -> Capture:
+        captured = Capture()
+        for name, module in self._modules.items():
+            captured.items.append({"name": name, "module": module.__name__})
+            captured.modules.add(module.__name__)
         for source in self._sources.values():
-            modules |= source.definition.imports
-        items: list[Item] = [{"name": n, "module": m.__name__} for n, m in self._modules.items()]
-        items += [source.item(name) for name, source in self._sources.items()]
-        items += [{"name": name, "value": True} for name in encoder.sizes]
-        buffers = encoder.buffers() if encoder.sizes else []
-        return Capture(items, buffers, dict(encoder.sizes), modules)
+            captured.items.append(source.item)
+            captured.modules |= source.definition.imports
+        if encoder is not None:
+            captured.items += [{"name": name, "value": True} for name in encoder.sizes]
+            captured.buffers = encoder.buffers()
+            captured.sizes = encoder.sizes
+            captured.modules |= encoder.modules
+        return captured
 
 
 def find_source(obj: Any) -> Source | None:
@@ -254,8 +266,7 @@ def _nested_source(obj: Any) -> Source | None:
         return None
     filename = inspect.getsourcefile(inner) or "<unknown>"
     moved = replace(definition, first_line=definition.first_line + first_line - 1)
-    whole = "".join(linecache.getlines(filename))
-    return Source(without_decorators(moved, names_remote), filename, whole)
+    return Source(without_decorators(moved, names_remote), filename)
 
 
 def _filenames(obj: Any) -> Iterable[str]:
@@ -286,7 +297,7 @@ def _source_in(filename: str, name: str, code: types.CodeType | None) -> Source 
         return None
     if code is not None:  # a __future__ import of an earlier cell holds on in IPython
         definition = replace(definition, flags=definition.flags | code.co_flags & _FUTURE_ANNOTATIONS)
-    return Source(without_decorators(definition, names_remote), filename, text)
+    return Source(without_decorators(definition, names_remote), filename)
 
 
 _cache: dict[str, Mapping[str, Definition]] = {}

@@ -116,7 +116,7 @@ class CellCode:
             return _walk(self._namespace[root], path)
         if self._executed is None:
             self._executed = dict(self._namespace)
-            exec(compile_item(self._source.item(self.name)), self._executed)  # noqa: S102 - the user's cell
+            exec(compile_item(self._source.item), self._executed)  # noqa: S102 - the user's cell
         return _walk(self._executed[root], path)
 
     def parameters(self, method: str | None) -> Sequence[str]:

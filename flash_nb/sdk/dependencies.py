@@ -28,6 +28,7 @@ def requirements_for(modules: Iterable[str], explicit: Iterable[str] = ()) -> tu
 
 @functools.lru_cache(maxsize=256)
 def _infer(modules: frozenset[str]) -> tuple[str, ...]:
+    modules = frozenset(module for module in modules if not _made_by_code(module.partition(".")[0]))
     for module in modules:
         _refuse_local_file(module.partition(".")[0])
     inferred = infer(
@@ -70,6 +71,12 @@ def _is_local(distribution: str) -> bool:
     """True for a package that was installed from a folder (PEP 610)."""
     text = importlib.metadata.distribution(distribution).read_text("direct_url.json")
     return text is not None and "dir_info" in json.loads(text)
+
+
+def _made_by_code(module: str) -> bool:
+    """True for a module that no file provides, such as Cython's ``_cython_3_1_2``: nothing to install."""
+    found = sys.modules.get(module)
+    return found is not None and getattr(found, "__spec__", None) is None
 
 
 def _refuse_local_file(module: str) -> None:

@@ -101,7 +101,8 @@ class Worker:
         self._capture.begin(self._emit)
         self._interruptible = True
         try:
-            result, values = self._executor.run(header["request"], frames.unspill(header, buffers))
+            request, *values = list(frames.unspill(header, buffers))
+            result, values = self._executor.run(json.loads(bytes(request)), values)
         except KeyboardInterrupt:  # it came between the user's code and the end of this block
             result, values = {"ok": False, "error": None, "namespace": [], "counts": [0, 0]}, []
         finally:
@@ -109,7 +110,8 @@ class Worker:
         self._capture.end()
         # Before the result goes out: the next job may arrive in the reader thread while it does.
         self._finished_id, self._job_id = job_id, None
-        self._channel.send_result({"type": "done", "job": job_id, "result": result}, values)
+        done = {"type": "done", "job": job_id, "error": _sentence(result)}
+        self._channel.send_result(done, [json.dumps(result).encode(), *values])
 
     def _cancel(self, job_id: str) -> None:
         self._cancelled = job_id
@@ -149,6 +151,14 @@ class Worker:
         if event is not None:
             self._capture.flush()
             self._emit(event)
+
+
+def _sentence(result: Header) -> str | None:
+    """Return what the engine needs to know of a result: what went wrong."""
+    if result["ok"]:
+        return None
+    error = result["error"]
+    return f"{error['type']}: {error['message']}" if error else "interrupted"
 
 
 def main() -> None:

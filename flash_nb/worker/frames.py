@@ -26,6 +26,7 @@ SPILL_BYTES = 1_000_000
 ALIGNMENT = 64  # arrays are rebuilt over the mapped file: keep them on cache lines
 MAX_HEADER_BYTES = 64_000_000
 MAX_BUFFERS = 1_000_000
+MAX_BUFFER_BYTES = 1_000_000_000
 
 _PREFIX = struct.Struct("!II")
 _dumps = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
@@ -51,6 +52,11 @@ class FrameReader:
 
     def __init__(self) -> None:
         self._pending = bytearray()
+
+    @property
+    def pending_bytes(self) -> int:
+        """How many bytes wait for the rest of their frame."""
+        return len(self._pending)
 
     def feed(self, data: Buffer) -> Iterator[Frame]:
         """Yield every frame that `data` completes.
@@ -80,6 +86,8 @@ def _frame_end(data: bytearray, start: int) -> int | None:
     if len(data) < body:
         return None
     sizes = struct.unpack_from(f"!{count}Q", data, start + _PREFIX.size)
+    if sum(sizes) > MAX_BUFFER_BYTES:
+        raise FrameError(f"not a frame: buffers of {sum(sizes)} bytes")
     end: int = body + head + sum(sizes)
     return end if len(data) >= end else None
 
@@ -90,7 +98,7 @@ def _decode(data: bytearray, start: int) -> Frame:
     position = start + _PREFIX.size + 8 * count
     try:
         header = json.loads(data[position : position + head])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FrameError(f"not a frame: its header is not JSON ({error})") from error
     if not isinstance(header, dict):
         raise FrameError(f"not a frame: its header is a JSON {type(header).__name__}")

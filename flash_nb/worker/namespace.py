@@ -7,8 +7,8 @@ is the user's namespace, which gets back what a cell bound. Each name is one *it
     Imported.
 ``{"name": "f", "source": "def f(): …", "filename": "…", "first_line": 3}``
     Executed, with the line numbers it had in its cell, when something first needs it. Optional:
-    ``cell`` (the whole text, for tracebacks), ``eager`` (names that it needs to be executed),
-    ``flags`` (``from __future__`` imports of its cell).
+    ``eager`` (names that it needs to be executed), ``flags`` (``from __future__`` imports of its
+    cell).
 ``{"name": "df", "value": true}``
     The next value of the encoded stream.
 """
@@ -88,8 +88,8 @@ def fill(namespace: dict[str, Any], items: Sequence[Item], buffers: Sequence[Buf
 
 def compile_item(item: Item) -> types.CodeType:
     """Compile a definition with the file name, the line numbers and the future flags of its cell."""
-    remember_source(item["filename"], item.get("cell"))
     source = "\n" * (item["first_line"] - 1) + item["source"]
+    _remember_lines(item["filename"], source.splitlines(keepends=True))
     return compile(source, item["filename"], "exec", flags=item.get("flags", 0), dont_inherit=True)
 
 
@@ -101,10 +101,18 @@ def new_main(names: Mapping[str, Any]) -> types.ModuleType:
     return module
 
 
-def remember_source(filename: str, text: str | None) -> None:
+def remember_source(filename: str, text: str) -> None:
     """Let tracebacks and ``inspect`` show the text of a cell that has no file."""
-    if text is not None:
-        linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+    linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+
+
+def _remember_lines(filename: str, lines: list[str]) -> None:
+    """Add lines to what is known of a cell: its definitions come one by one."""
+    known = linecache.getlines(filename)
+    if len(known) < len(lines):
+        known = [*known, *["\n"] * (len(lines) - len(known))]
+    merged = [line if line.strip() else old for line, old in zip(lines, known, strict=False)]
+    remember_source(filename, "".join([*merged, *known[len(lines) :]]))
 
 
 def import_module(item: Item) -> types.ModuleType:

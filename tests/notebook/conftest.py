@@ -124,7 +124,7 @@ class Kernel:
 
     def value(self, expression: str) -> Any:
         """Return the value of an expression in the kernel, by its repr."""
-        request = self._client.execute("", silent=True, user_expressions={"value": f"repr({expression})"})
+        request = self._client.execute("", silent=True, user_expressions={"value": f"repr(({expression}))"})
         reply = self.wait(self._note(request))
         answer = json.loads(reply.evalue)["value"]
         assert answer["status"] == "ok", answer
@@ -137,10 +137,6 @@ class Kernel:
     def interrupt(self) -> None:
         """Press the stop button."""
         self._manager.interrupt_kernel()
-
-    def complete(self, code: str) -> Any:
-        """Return the content of an inspection reply: ``name?``."""
-        return self._client.inspect(code, reply=True, timeout=TIMEOUT_S)["content"]
 
     def _note(self, message_id: str) -> Reply:
         return self._replies.setdefault(message_id, Reply(message_id))

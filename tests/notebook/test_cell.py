@@ -90,10 +90,10 @@ CASES = {
             case (first, *rest): pass
         if (n := len(rest)) > 1: pass
         try: 1 / 0
-        except ZeroDivisionError as e: text = str(e)
+        except ZeroDivisionError as caught: text = str(caught)
         head, *tail = point
         """,
-        {"first": 1, "rest": [2, 3], "n": 2, "text": "division by zero", "tail": [2, 3], "'e' in globals()": False},
+        {"first": 1, "rest": [2, 3], "n": 2, "text": "division by zero", "tail": [2, 3], "'caught' in globals()": False},
     ),
     "await": ("", "import asyncio\nr = await asyncio.sleep(0, 'slept')", {"r": "slept"}),
     "async for and with": (
@@ -190,7 +190,7 @@ def test_record_names_what_changed(kernel: Kernel) -> None:
     kernel.run("import pandas as pd; df = pd.DataFrame({'x': [1, 2]}); xs = [1]; same = {1: 2}").ok()
     record = kernel.remote("df['a'] = 1; xs.append(2); n = len(same)").ok().record
     assert record.startswith("✓ completed cell on notebook")
-    assert "changed df, xs" in record
+    assert "changed xs, df" in record
     assert "same" not in record
 
 
@@ -226,6 +226,6 @@ def test_unpicklable_output_is_named_not_fatal(kernel: Kernel) -> None:
 
 
 def test_module_that_is_not_installed_here(kernel: Kernel) -> None:
-    reply = kernel.remote("import iniconfig_not, n = 1" if False else "import toolz as tz\nn = tz.count([1, 2])", "--deps toolz").ok()
+    reply = kernel.remote("import toolz as tz\nn = tz.count([1, 2])").ok()
     assert kernel.value("n") == 2
     assert "the module toolz is not installed here" in reply.record
