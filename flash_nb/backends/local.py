@@ -120,9 +120,7 @@ class EngineClient(asyncio.Protocol):
         self.stopped = False
 
     @classmethod
-    async def open(
-        cls, state: EngineState, client_id: str, instances: Sequence[str] = ()
-    ) -> EngineClient:
+    async def open(cls, state: EngineState, client_id: str, instances: Sequence[str] = ()) -> EngineClient:
         """Connect and be welcomed.
 
         Args:
@@ -503,9 +501,7 @@ def _exit_note(process: subprocess.Popen[bytes]) -> str:
     return f" within {START_TIMEOUT_S:g} s" if code is None else f": it ended with status {code}"
 
 
-async def _try_connect(
-    settings: Settings, client_id: str, instances: Sequence[str]
-) -> EngineClient | None:
+async def _try_connect(settings: Settings, client_id: str, instances: Sequence[str]) -> EngineClient | None:
     state = read_state(settings)
     if state is None:
         return None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import hashlib
 import importlib.util
 import json
@@ -100,6 +101,7 @@ class Processes:
             "RUNPOD_ENDPOINT_ID": start.endpoint_id,
         }
         with start.log.open("ab") as log:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the worker keeps it until it ends
             process = await asyncio.create_subprocess_exec(
                 *(start.python, "-s", "-m", "flash_worker"),
                 stdin=asyncio.subprocess.PIPE,
@@ -113,6 +115,16 @@ class Processes:
         process.stdin.write(json.dumps(start.settings).encode() + b"\n")
         process.stdin.close()
         self._running[start.worker_id] = process
+
+    @staticmethod
+    def has_ended(log: Path) -> bool:
+        """Say if the worker with this log, started by an earlier engine, has surely ended."""
+        try:
+            with log.open("ab") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
 
     def adopt(self, worker_id: str, pid: int) -> None:
         """Take over a worker that an earlier engine started."""

@@ -41,11 +41,13 @@ from flash_nb.engine.state import (
     Job,
     JobChanged,
     JobFinished,
+    JobsReturned,
     JobSubmitted,
     KillWorker,
     Machine,
     Needs,
     PhaseChanged,
+    RecallJobs,
     SendCancel,
     SendJob,
     StartWorker,
@@ -180,6 +182,9 @@ class Server:
             else:
                 self._fail_without_endpoint(job)
         self.machine.restore(known, time.time())
+        for worker_id in list(self.machine.workers):
+            if self._processes.has_ended(self._log(worker_id)):
+                self.post(WorkerLost(worker_id, "gone with the engine before"))
 
     async def _keep_time(self, announcement: Announcement) -> None:
         while True:
@@ -201,8 +206,8 @@ class Server:
             await asyncio.sleep(PRUNE_EVERY_S)
 
     def _remove_old_files(self, before: float) -> None:
-        for folder in (*self._spill_folders, self.settings.home / "workers"):
-            for path in Path(folder).iterdir():
+        for folder in (*map(Path, self._spill_folders), self.settings.home / "workers"):
+            for path in folder.iterdir():
                 with contextlib.suppress(FileNotFoundError):  # whoever owns it was faster
                     if path.stat().st_mtime < before:
                         path.unlink()
@@ -222,6 +227,8 @@ class Server:
                 self._workers[worker_id].write(self._requests[job_id])
             case SendCancel(worker_id, job_id):
                 self._tell(worker_id, {"type": "cancel", "job": job_id})
+            case RecallJobs(worker_id):
+                self._tell(worker_id, {"type": "recall"})
             case StopWorker(worker_id):
                 self._tell(worker_id, {"type": "stop"})
             case DropInstance(worker_id, instance_id):
@@ -309,7 +316,7 @@ class Server:
 
     async def _start_worker(self, action: StartWorker) -> None:
         worker_id, environment = action.worker_id, action.environment
-        log = self.settings.home / "workers" / f"{worker_id}.log"
+        log = self._log(worker_id)
         try:
             built = await self.environments.build(_spec(environment), lambda _: None)
             await self._processes.start(
@@ -337,6 +344,9 @@ class Server:
             return
         reason = await self._processes.wait(worker_id)
         self._worker_gone(worker_id, reason + _tail(log))
+
+    def _log(self, worker_id: str) -> Path:
+        return self.settings.home / "workers" / f"{worker_id}.log"
 
     def _variables(self, action: StartWorker, environment: dict[str, str]) -> dict[str, str]:
         spec = self.control.endpoints[action.endpoint_id]
@@ -501,6 +511,7 @@ class Server:
                 Needs(hello["python"], frozenset(hello["requirements"]), frozenset(hello["system"])),
                 hello["job"],
                 tuple(hello["instances"]),
+                frozenset(hello["finished"]),
             )
         )
         return lambda header, buffers: self._from_worker(worker_id, header, buffers)
@@ -516,6 +527,8 @@ class Server:
         match header["type"]:
             case "done":
                 self._done(worker_id, header, buffers)
+            case "returned":
+                self.post(JobsReturned(worker_id, tuple(header["jobs"])))
             case "released":
                 self.post(JobFinished(worker_id, header["job"], error="released"))
             case "event":

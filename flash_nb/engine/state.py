@@ -24,10 +24,15 @@ A worker::
 
 Jobs with the same needs (`Job.needs`) wait in one line, so that scheduling looks at the head of
 each line and not at every job.
+
+A worker whose runs are short is sent some jobs *ahead*, which it runs without asking: a round trip
+costs more than a short run. They stay IN_QUEUE until the run before them ends. If that one turns out
+long, they are recalled, and what the worker gives back waits in line again.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -43,6 +48,9 @@ RELEASE_GRACE_S = 2.0
 RECONNECT_GRACE_S = 15.0
 ORPHAN_GRACE_S = 30.0
 TICK_S = 0.25
+MAX_AHEAD = 8
+SHORT_RUN_S = 0.02
+RECALL_AFTER_S = 0.1
 
 
 class Needs(NamedTuple):
@@ -127,6 +135,8 @@ class Worker:
     environment: Needs
     status: WorkerStatus = WorkerStatus.STARTING
     job_id: str | None = None
+    ahead: deque[str] = field(default_factory=deque)
+    last_run_s: float = math.inf
     ready_at: float = 0.0
     idle_since: float = 0.0
     deadline: float | None = None
@@ -219,6 +229,14 @@ class JobFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class JobsReturned:
+    """A worker gives back jobs that it was sent ahead and did not begin."""
+
+    worker_id: str
+    job_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class EnvironmentReady:
     """Workers can be started in the environment."""
 
@@ -235,13 +253,17 @@ class EnvironmentFailed:
 
 @dataclass(frozen=True, slots=True)
 class WorkerConnected:
-    """A worker reached the engine: newly started, or found again after the engine restarted."""
+    """A worker reached the engine: newly started, or found again after the engine restarted.
+
+    The outcomes of the jobs in `finished` follow: the engine before may have lost them.
+    """
 
     worker_id: str
     endpoint_id: str
     environment: Needs
     job_id: str | None = None
     instances: tuple[str, ...] = ()
+    finished: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +307,7 @@ Event = (
     | JobSubmitted
     | CancelRequested
     | JobFinished
+    | JobsReturned
     | EnvironmentReady
     | EnvironmentFailed
     | WorkerConnected
@@ -330,6 +353,13 @@ class SendCancel:
 
 
 @dataclass(frozen=True, slots=True)
+class RecallJobs:
+    """Ask the worker for the jobs that it did not begin; `JobsReturned` answers."""
+
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class StartWorker:
     """Start a worker process."""
 
@@ -372,6 +402,7 @@ Action = (
     | PhaseChanged
     | SendJob
     | SendCancel
+    | RecallJobs
     | StartWorker
     | StopWorker
     | KillWorker
@@ -411,6 +442,7 @@ class Machine:
             self.jobs[job.id] = job
             endpoint = self.endpoints[job.endpoint_id]
             if job.status is JobStatus.IN_QUEUE:
+                job.worker_id = ""
                 self._line(endpoint, job).append(job.id)
                 continue
             worker = Worker(
@@ -443,6 +475,8 @@ class Machine:
                 self._submit(job)
             case JobFinished():
                 self._finish(event)
+            case JobsReturned(worker_id, job_ids):
+                self._take_returned(worker_id, job_ids)
             case CancelRequested(job_id):
                 self._end_early(job_id, JobStatus.CANCELLED, "cancelled")
             case WorkerConnected():
@@ -510,22 +544,31 @@ class Machine:
             else:
                 self._end(job, JobStatus.FAILED, event.error)
         if worker is not None and worker.job_id == event.job_id:
-            self._set_idle(worker)
+            if job is not None and job.started_at is not None:
+                worker.last_run_s = self._now - job.started_at
+            self._go_on(worker)
             self._schedule(self.endpoints[worker.endpoint_id])
 
     def _end_early(self, job_id: str, status: JobStatus, error: str) -> None:
         job = self.jobs.get(job_id)
         if job is None:
             return
-        endpoint = self.endpoints[job.endpoint_id]
-        if job.status is JobStatus.IN_QUEUE:
-            self._line(endpoint, job).remove(job.id)
         worker = self.workers.get(job.worker_id)
+        if worker is None or job.status is JobStatus.IN_PROGRESS:
+            self._leave_line(job)
+        else:
+            worker.ahead.remove(job.id)
+            self._actions.append(SendCancel(worker.id, job.id))
         if worker is not None and worker.job_id == job.id:
             worker.status = WorkerStatus.RELEASING
             worker.deadline = self._now + RELEASE_GRACE_S
             self._actions.append(SendCancel(worker.id, job.id))
+            self._recall(worker)
         self._end(job, status, error)
+
+    def _leave_line(self, job: Job) -> None:
+        if job.status is JobStatus.IN_QUEUE:
+            self._line(self.endpoints[job.endpoint_id], job).remove(job.id)
 
     def _end(self, job: Job, status: JobStatus, error: str = "", error_type: str = "") -> None:
         self._move(job, status)
@@ -585,6 +628,23 @@ class Machine:
             return
         wanted = 1 if needs.instance else len(line)
         self._start_workers(endpoint, needs.environment, wanted, line[0])
+        if needs.instance is None:
+            self._send_ahead(endpoint, needs, line)
+
+    def _send_ahead(self, endpoint: Endpoint, needs: Needs, line: deque[str]) -> None:
+        for worker in endpoint.workers.values():
+            if (
+                worker.status is not WorkerStatus.BUSY
+                or worker.last_run_s > SHORT_RUN_S
+                or worker.revision != endpoint.revision
+                or not needs.covered_by(worker.environment)
+            ):
+                continue
+            while line and len(worker.ahead) < MAX_AHEAD:
+                job = self.jobs[line.popleft()]
+                job.worker_id = worker.id
+                worker.ahead.append(job.id)
+                self._actions.append(SendJob(worker.id, job.id))
 
     def _idle_worker(self, endpoint: Endpoint, needs: Needs, instance: Instance | None) -> Worker | None:
         if instance is not None:
@@ -682,13 +742,18 @@ class Machine:
             worker = Worker(event.worker_id, event.endpoint_id, event.environment, revision=endpoint.revision)
             self._add_worker(endpoint, worker)
         worker.environment = event.environment
+        self._wait_again(worker.ahead)  # a worker that comes back has dropped what it had not begun
+        worker.ahead.clear()
         worker.ready_at = worker.ready_at or self._now
         worker.deadline = None
         endpoint.start_failures = 0
         self._ready.add(event.environment)
         self._adopt_instances(worker, event.instances)
-        if event.job_id is None:
+        for job_id in event.finished:
+            self._unqueue(endpoint, worker, job_id)
+        if worker.job_id not in event.finished and worker.job_id != event.job_id:
             self._take_back(endpoint, worker)
+        if event.job_id is None:
             self._set_idle(worker)
         else:
             self._return_with(endpoint, worker, event.job_id)
@@ -696,14 +761,19 @@ class Machine:
 
     def _return_with(self, endpoint: Endpoint, worker: Worker, job_id: str) -> None:
         """Let a worker that comes back go on with its job, unless it ended or moved meanwhile."""
-        if worker.job_id != job_id:
-            self._take_back(endpoint, worker)
+        self._unqueue(endpoint, worker, job_id)
+        job = self.jobs.get(job_id)
+        if job is None or job.worker_id != worker.id:
+            self._refuse_job(worker, job_id)
+        else:
+            worker.status, worker.job_id = WorkerStatus.BUSY, job_id
+
+    def _unqueue(self, endpoint: Endpoint, worker: Worker, job_id: str) -> None:
+        """Take a job out of its line: a worker that comes back has it already."""
         job = self.jobs.get(job_id)
         if job is not None and job.status is JobStatus.IN_QUEUE:
             self._line(endpoint, job).remove(job_id)
             self._bind(worker, job)
-        elif job is None or job.worker_id != worker.id:
-            self._refuse_job(worker, job_id)
 
     def _adopt_instances(self, worker: Worker, instance_ids: Iterable[str]) -> None:
         for instance_id in instance_ids:
@@ -726,12 +796,40 @@ class Machine:
         if job is not None:
             self._requeue(endpoint, job, "restarted")
 
+    def _take_returned(self, worker_id: str, job_ids: Iterable[str]) -> None:
+        worker = self.workers.get(worker_id)
+        if worker is None:
+            return
+        returned = [job_id for job_id in worker.ahead if job_id in set(job_ids)]
+        worker.ahead = deque(job_id for job_id in worker.ahead if job_id not in returned)
+        self._wait_again(returned)
+        self._schedule(self.endpoints[worker.endpoint_id])
+
+    def _wait_again(self, job_ids: Iterable[str]) -> None:
+        """Put jobs that were sent ahead back at the head of their lines, in their order."""
+        for job_id in reversed([*job_ids]):
+            job = self.jobs[job_id]
+            job.worker_id = ""
+            self._line(self.endpoints[job.endpoint_id], job).appendleft(job_id)
+
+    def _recall(self, worker: Worker) -> None:
+        if worker.ahead:
+            self._actions.append(RecallJobs(worker.id))
+
     def _refuse_job(self, worker: Worker, job_id: str) -> None:
         """Make a returning worker drop a job that ended or moved while it was away."""
         worker.job_id = job_id
         worker.status = WorkerStatus.RELEASING
         worker.deadline = self._now + RELEASE_GRACE_S
         self._actions.append(SendCancel(worker.id, job_id))
+
+    def _go_on(self, worker: Worker) -> None:
+        """Take note of what a worker does after a job: the next one it was sent ahead, or nothing."""
+        if not worker.ahead:
+            self._set_idle(worker)
+            return
+        worker.deadline = None
+        self._bind(worker, self.jobs[worker.ahead.popleft()])
 
     def _set_idle(self, worker: Worker) -> None:
         worker.status, worker.job_id = WorkerStatus.IDLE, None
@@ -753,8 +851,8 @@ class Machine:
         self._lose_instances(endpoint, worker)
         if worker.status is WorkerStatus.STARTING:
             self._count_start_failure(endpoint, worker, reason)
-        job = self.jobs.get(worker.job_id or "")
-        if job is not None:
+        self._wait_again(worker.ahead)
+        for job in [job for job in self.jobs.values() if job.worker_id == worker_id]:
             self._requeue(endpoint, job, reason)
         self._schedule(endpoint)
 
@@ -843,6 +941,8 @@ class Machine:
                 self._lose(worker.id, "not answering")
             elif self._is_idle_too_long(worker):
                 self._stop(worker)
+            elif self._keeps_others_waiting(worker):
+                self._recall(worker)
         for instance in list(self.instances.values()):
             if instance.unclaimed_until is not None and instance.unclaimed_until <= self._now:
                 self._release(instance.id)
@@ -856,6 +956,12 @@ class Machine:
         if job.expires_at <= self._now:
             return f"its TTL of {job.expires_at - job.submitted_at:g} s passed"
         return f"it ran longer than its execution time-out of {job.timeout_s:g} s"
+
+    def _keeps_others_waiting(self, worker: Worker) -> bool:
+        job = self.jobs.get(worker.job_id or "")
+        if job is None or job.started_at is None or not worker.ahead:
+            return False
+        return self._now - job.started_at > RECALL_AFTER_S
 
     def _is_idle_too_long(self, worker: Worker) -> bool:
         end = self._idle_until(worker)

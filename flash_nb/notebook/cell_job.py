@@ -166,11 +166,7 @@ def _definition_items(text: CellText, found: CellPlan, options: CellOptions) -> 
     if options.outputs is not None:
         wanted = tuple(name for name in wanted if name in options.outputs)
     definitions = find_definitions(text.translated.source) if wanted else {}
-    return [
-        Source(definitions[name], text.filename).item
-        for name in wanted
-        if name in definitions
-    ]
+    return [Source(definitions[name], text.filename).item for name in wanted if name in definitions]
 
 
 class CellJob:

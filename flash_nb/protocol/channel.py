@@ -18,8 +18,8 @@ Engine to kernel::
     event       job, event                    status, phase, stream, display, result, clear, stored
     done        job, snapshot                 buffers: the result, its values; the last frame of a job
 
-Worker to engine: ``worker`` (hello), ``event``, ``done``, ``released``; engine to worker: ``job``,
-``cancel``, ``drop``, ``stop``.
+Worker to engine: ``worker`` (hello), ``event``, ``done``, ``released``, ``returned``; engine to
+worker: ``job``, ``cancel``, ``recall``, ``drop``, ``stop``.
 
 A request and a result are JSON in the first buffer: the engine passes them on without reading them.
 """

@@ -6,6 +6,7 @@ a cancel for the job that runs now into an interrupt of the main thread.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
 import os
@@ -20,7 +21,7 @@ from typing import Any
 from . import display, frames, mpl_backend
 from .channel import Channel
 from .execution import Executor
-from .frames import Buffer, Header
+from .frames import Buffer, Frame, Header
 from .streams import StreamCapture
 
 
@@ -31,6 +32,8 @@ class Worker:
         self._settings = settings
         self._capture = capture
         self._jobs: queue.SimpleQueue[tuple[Header, Sequence[Buffer]] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # which job runs, and which are not to be begun
+        self._unwanted: set[str] = set()
         self._job_id: str | None = None
         self._finished_id: str | None = None
         self._interruptible = False
@@ -54,7 +57,11 @@ class Worker:
         signal.signal(signal.SIGINT, self._on_interrupt)
         threading.Thread(target=self._serve, name="channel", daemon=True).start()
         while (received := self._jobs.get()) is not None:
-            self._run_job(*received)
+            header, buffers = received
+            if self._begin(header["job"]):
+                self._run_job(header, buffers)
+            else:
+                self._channel.send({"type": "released", "job": header["job"]})
 
     def _serve(self) -> None:
         try:
@@ -70,6 +77,7 @@ class Worker:
 
     def _hello(self) -> Header:
         settings = self._settings
+        self._take_back()  # an engine that comes back gives out again what was not begun
         return {
             "type": "worker",
             "token": settings["token"],
@@ -79,16 +87,17 @@ class Worker:
             "requirements": settings["requirements"],
             "system": settings["system"],
             "pid": os.getpid(),
-            "job": self._job_id or self._finished_id,
+            "job": self._job_id,
+            "finished": [*self._channel.kept, *([self._finished_id] if self._finished_id else [])],
             "instances": self._executor.instances,
         }
 
     def _receive(self, header: Header, buffers: Sequence[Buffer]) -> None:
         match header["type"]:
             case "job":
-                self._job_id, self._finished_id = header["job"], None
-                self._channel.forget_result()
                 self._jobs.put((header, buffers))
+            case "recall":
+                self._channel.send({"type": "returned", "jobs": self._take_back()})
             case "cancel":
                 self._cancel(header["job"])
             case "drop":
@@ -96,29 +105,57 @@ class Worker:
             case "stop":
                 self._leave()
 
+    def _take_back(self) -> list[str]:
+        """Empty the queue; return the jobs that were in it."""
+        jobs = []
+        with contextlib.suppress(queue.Empty):
+            while (waiting := self._jobs.get_nowait()) is not None:
+                jobs.append(waiting[0]["job"])
+            self._jobs.put(None)
+        return jobs
+
+    def _begin(self, job_id: str) -> bool:
+        """Take note of the job that runs now; False if it was cancelled while it waited."""
+        with self._lock:
+            if job_id in self._unwanted:
+                self._unwanted.discard(job_id)
+                return False
+            self._job_id, self._finished_id = job_id, None
+            return True
+
     def _run_job(self, header: Header, buffers: Sequence[Buffer]) -> None:
         job_id = header["job"]
         self._capture.begin(self._emit)
-        self._interruptible = True
-        try:
-            request, *values = list(frames.unspill(header, buffers))
-            result, values = self._executor.run(json.loads(bytes(request)), values)
-        except KeyboardInterrupt:  # it came between the user's code and the end of this block
-            result, values = {"ok": False, "error": None, "namespace": [], "counts": [0, 0]}, []
-        finally:
-            self._interruptible = False
+        result, values = self._execute(header, buffers)
         self._capture.end()
-        # Before the result goes out: the next job may arrive in the reader thread while it does.
-        self._finished_id, self._job_id = job_id, None
+        with self._lock:
+            self._finished_id, self._job_id = job_id, None
         done = {"type": "done", "job": job_id, "error": _sentence(result)}
         self._channel.send_result(done, [json.dumps(result).encode(), *values])
 
+    def _execute(self, header: Header, buffers: Sequence[Buffer]) -> Frame:
+        interrupted: Header = {"ok": False, "error": None, "namespace": [], "counts": [0, 0]}
+        self._interruptible = True
+        try:
+            if self._cancelled == header["job"]:  # before there was anything to interrupt
+                return interrupted, []
+            request, *values = frames.unspill(header, buffers)
+            return self._executor.run(json.loads(bytes(request)), values)
+        except KeyboardInterrupt:  # it came between the user's code and the end of this block
+            return interrupted, []
+        finally:
+            self._interruptible = False
+
     def _cancel(self, job_id: str) -> None:
-        self._cancelled = job_id
-        if job_id == self._job_id:
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-        else:
-            self._channel.send({"type": "released", "job": job_id})
+        with self._lock:
+            if job_id == self._job_id:
+                self._cancelled = job_id
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                return
+            if job_id != self._finished_id:
+                self._unwanted.add(job_id)
+                return
+        self._channel.send({"type": "released", "job": job_id})
 
     def _on_interrupt(self, _number: int, _frame: types.FrameType | None) -> None:
         if not self._interruptible or self._cancelled != self._job_id:

@@ -2,7 +2,8 @@
 
 A worker outlives its engine: while the stream is down the job goes on, its frames wait here, and
 the worker tries for `RECONNECT_S` to reach the engine that follows. What the dying engine may have
-lost is the last result, so that one is kept and sent again.
+lost are results that it had not written yet, so the last one and the ones of the last `KEEP_S` are
+kept and sent again.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from . import frames
@@ -19,6 +21,8 @@ from .frames import Buffer, FrameReader, Header
 RECONNECT_S = 30.0
 RETRY_S = 0.1
 BACKLOG_FRAMES = 10_000
+KEEP_S = 2.0  # many times what the engine takes to write a result
+KEEP_BYTES = 32_000_000
 
 Receive = Callable[[Header, Sequence[Buffer]], None]
 
@@ -58,7 +62,8 @@ class Channel:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._backlog: list[bytes] = []
-        self._result: bytes | None = None
+        self._results: deque[tuple[float, str, bytes]] = deque()
+        self._results_bytes = 0
 
     def run(self) -> None:
         """Serve the stream until the engine is gone for good; call it in a thread of its own."""
@@ -69,29 +74,42 @@ class Channel:
         """Send a frame now, or when the stream is back."""
         data = frames.encode(header, buffers)
         with self._lock:
-            self._write(data)
+            if not self._write(data):
+                self._close()
+                if len(self._backlog) < BACKLOG_FRAMES:
+                    self._backlog.append(data)
 
     def send_result(self, header: Header, buffers: Sequence[Buffer]) -> None:
         """Send the result of a job; it is sent again after a reconnection."""
         data = frames.encode(*frames.spill(header, buffers, self._spill_folders))
         with self._lock:
-            self._result = data
-            self._write(data)
-
-    def forget_result(self) -> None:
-        """Drop the kept result: another job has come, so the engine has it."""
-        with self._lock:
-            self._result = None
-
-    def _write(self, data: bytes) -> None:
-        if self._socket is not None:
-            try:
-                self._socket.sendall(data)
-                return
-            except OSError:
+            self._keep(header["job"], data)
+            if not self._write(data):
                 self._close()
-        if data is not self._result and len(self._backlog) < BACKLOG_FRAMES:
-            self._backlog.append(data)
+
+    @property
+    def kept(self) -> list[str]:
+        """Ids of the jobs whose results follow every hello."""
+        return [job_id for _, job_id, _ in self._results]
+
+    def _keep(self, job_id: str, data: bytes) -> None:
+        now = time.monotonic()
+        self._results.append((now, job_id, data))
+        self._results_bytes += len(data)
+        while len(self._results) > 1 and (
+            self._results[0][0] < now - KEEP_S or self._results_bytes > KEEP_BYTES
+        ):
+            self._results_bytes -= len(self._results.popleft()[2])
+
+    def _write(self, data: bytes) -> bool:
+        """Write to the stream, if there is one; False if that did not work."""
+        if self._socket is None:
+            return False
+        try:
+            self._socket.sendall(data)
+        except OSError:
+            return False
+        return True
 
     def _open(self) -> bool:
         give_up_at = time.monotonic() + RECONNECT_S
@@ -106,11 +124,11 @@ class Channel:
     def _greet(self, stream: socket.socket) -> None:
         with self._lock:
             stream.sendall(frames.encode(self._hello()))
-            if self._result is not None:
-                stream.sendall(self._result)
-            for data in self._backlog:
+            for data in self._backlog:  # of the job whose result may follow
                 stream.sendall(data)
             self._backlog.clear()
+            for _, _, data in self._results:
+                stream.sendall(data)
             self._socket = stream
 
     def _read(self) -> None:

@@ -644,10 +644,6 @@ def test_plans_are_values() -> None:
     ids=["sum", "chain", "elif"],
 )
 def test_long_is_not_deep(source: str) -> None:
-    try:
-        compile(ast.parse(source), "<cell>", "exec")
-    except RecursionError:
-        pytest.skip("too deep for this Python's own compiler")
     assert "x" in plan_cell(source).outputs
 
 

@@ -291,6 +291,55 @@ def test_deleting_an_endpoint_ends_its_jobs_and_workers():
     assert world.machine.is_idle
 
 
+def busy_with_short_runs(world: World) -> str:
+    worker = world.running("j0")
+    world.now += 0.001
+    world.post(state.JobFinished(worker, "j0"))
+    world.submit("j1")
+    return worker
+
+
+def test_a_worker_with_short_runs_is_sent_jobs_ahead_and_goes_on_by_itself():
+    world = World(workers_max=1)
+    worker = busy_with_short_runs(world)
+    assert of(world.submit("j2"), state.SendJob) == [state.SendJob(worker, "j2")]
+    assert world.machine.jobs["j2"].status is JobStatus.IN_QUEUE
+    actions = world.post(state.JobFinished(worker, "j1"))
+    assert not of(actions, state.SendJob)
+    assert world.machine.jobs["j2"].status is JobStatus.IN_PROGRESS
+
+
+def test_a_long_run_gives_back_what_waits_behind_it():
+    world = World(workers_max=2)
+    worker = busy_with_short_runs(world)
+    world.submit("j2")
+    (other,) = of(world.done, state.StartWorker)[1:]
+    assert not of(world.connect(other.worker_id), state.SendJob)
+    assert of(world.tick(0.25), state.RecallJobs) == [state.RecallJobs(worker)]
+    actions = world.post(state.JobsReturned(worker, ("j2",)))
+    assert of(actions, state.SendJob) == [state.SendJob(other.worker_id, "j2")]
+
+
+def test_cancelling_a_job_that_was_sent_ahead_tells_its_worker():
+    world = World(workers_max=1)
+    worker = busy_with_short_runs(world)
+    world.submit("j2")
+    assert of(world.post(state.CancelRequested("j2")), state.SendCancel) == [state.SendCancel(worker, "j2")]
+    assert not of(world.post(state.JobFinished(worker, "j1")), state.SendJob)
+    assert world.machine.workers[worker].status is WorkerStatus.IDLE
+
+
+def test_jobs_sent_ahead_survive_their_worker_without_counting_an_attempt():
+    world = World(workers_max=1)
+    worker = busy_with_short_runs(world)
+    for number in (2, 3):
+        world.submit(f"j{number}")
+    (start,) = of(world.post(state.WorkerLost(worker, "killed")), state.StartWorker)
+    world.connect(start.worker_id)
+    assert world.machine.jobs["j1"].attempts == 2
+    assert world.machine.jobs["j2"].attempts == 0
+
+
 class Rules(RuleBasedStateMachine):
     """Any order of events keeps the books straight, and a world that behaves finishes every job."""
 
@@ -336,6 +385,15 @@ class Rules(RuleBasedStateMachine):
         if self.submitted:
             self.world.post(state.CancelRequested(data.draw(st.sampled_from(self.submitted))))
 
+    @rule(data=st.data(), count=st.integers(0, 8))
+    def give_back(self, data, count):
+        workers = list(self.world.machine.workers.values())
+        if workers:
+            worker = data.draw(st.sampled_from(workers))
+            kept = list(worker.ahead)[:count]
+            returned = tuple(job_id for job_id in worker.ahead if job_id not in kept)
+            self.world.post(state.JobsReturned(worker.id, (*returned, "unknown")))
+
     @rule(seconds=st.floats(0.1, 70))
     def time_passes(self, seconds):
         self.world.tick(seconds)
@@ -349,6 +407,7 @@ class Rules(RuleBasedStateMachine):
         machine = self.world.machine
         endpoint = machine.endpoints["ep"]
         waiting = [job_id for line in endpoint.lines.values() for job_id in line]
+        waiting += [job_id for worker in machine.workers.values() for job_id in worker.ahead]
         held = [w.job_id for w in machine.workers.values() if w.status is WorkerStatus.BUSY]
         assert len(set(waiting)) == len(waiting)
         assert len(set(held)) == len(held)
