@@ -224,7 +224,7 @@ class Server:
             case JobChanged(job):
                 self._job_changed(job)
             case SendJob(worker_id, job_id):
-                self._workers[worker_id].write(self._requests[job_id])
+                self._send_job(worker_id, job_id)
             case SendCancel(worker_id, job_id):
                 self._tell(worker_id, {"type": "cancel", "job": job_id})
             case RecallJobs(worker_id):
@@ -241,6 +241,11 @@ class Server:
                 self.spawn(self._build(environment))
             case StartWorker():
                 self.spawn(self._start_worker(action))
+
+    def _send_job(self, worker_id: str, job_id: str) -> None:
+        peer = self._workers.get(worker_id)
+        if peer is not None:  # else its loss is being reported, and the job will wait again
+            peer.write(self._requests[job_id])
 
     def _tell(self, worker_id: str, header: Header) -> None:
         peer = self._workers.get(worker_id)
@@ -260,10 +265,14 @@ class Server:
         self._changed[job.id] = job
 
     def _tell_changes(self) -> None:
-        """Tell statuses a little late: a job that is over by then needs no word but its result."""
+        """Tell statuses a little late: a job that is over by then needs no word but its result.
+
+        That a new job is queued is no news to who submitted it.
+        """
         changed, self._changed = self._changed, {}
         for job in changed.values():
-            self._tell_watchers(job.id, {"type": "status", "snapshot": snapshot(job)})
+            if job.attempts:
+                self._tell_watchers(job.id, {"type": "status", "snapshot": snapshot(job)})
 
     def _deliver(self, job: Job) -> None:
         result, buffers = self._results.pop(job.id, ({}, ()))

@@ -241,14 +241,10 @@ def _connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def spill_path(blob: bytes | None) -> str | None:
+def spill_path(frame: bytes | None) -> str | None:
     """Return the spill file that a stored frame names."""
-    if blob is None:
-        return None
-    for header, _ in frames.FrameReader().feed(blob):
-        place = header.get("spill")
-        return None if place is None else str(place["path"])
-    return None
+    place = None if frame is None else frames.header_of(frame).get("spill")
+    return None if place is None else str(place["path"])
 
 
 def _job(row: Sequence[Any]) -> Job:

@@ -110,6 +110,14 @@ def _decode(data: bytearray, start: int) -> Frame:
     return header, buffers
 
 
+def header_of(frame: Buffer) -> Header:
+    """Return the header of an encoded frame without reading its buffers."""
+    head, count = _PREFIX.unpack_from(frame)
+    start = _PREFIX.size + 8 * count
+    header: Header = json.loads(bytes(memoryview(frame)[start : start + head]))
+    return header
+
+
 def size_of(buffers: Sequence[Buffer]) -> int:
     """Return the bytes of all buffers together."""
     return sum(memoryview(b).nbytes for b in buffers)

@@ -77,6 +77,7 @@ def notebook(
         return OpenNotebook.write(lab, page, name, cells=cells, screenshots=screenshots)
 
     yield open_notebook
+    page.screenshot(path=screenshots / f"end-of-{request.node.name}.png")
     page.goto("about:blank")
     lab.shut_kernels_down()
     lab.set_theme("JupyterLab Light")

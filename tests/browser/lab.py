@@ -19,7 +19,7 @@ from urllib.parse import quote
 import nbformat
 from playwright.sync_api import Locator, Page, expect
 
-TIMEOUT_S = 90
+TIMEOUT_S = 20
 
 RECORD = re.compile(r"(queued|running|completed|failed|cancelled|timed out) .* on ")
 QUIET = {  # settings that only keep JupyterLab from asking: nothing here changes a notebook

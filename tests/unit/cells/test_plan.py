@@ -386,7 +386,7 @@ CASES = [
     case("class annotations", "class C:\n    a: x = 1", "x", "C"),
     case(
         "class annotations of the future",
-        "from __future__ import annotations\nclass C:\n    a: x = 1\n    b: y\n    y = 2\nx = 1",
+        "from __future__ import annotations\nclass C:\n    a: x = 1\n    y = 2\n    b: y\nx = 1",
         "",
         "C annotations x",
     ),
