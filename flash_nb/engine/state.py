@@ -771,7 +771,7 @@ class Machine:
     def _unqueue(self, endpoint: Endpoint, worker: Worker, job_id: str) -> None:
         """Take a job out of its line: a worker that comes back has it already."""
         job = self.jobs.get(job_id)
-        if job is not None and job.status is JobStatus.IN_QUEUE:
+        if job is not None and job.status is JobStatus.IN_QUEUE and not job.worker_id:
             self._line(endpoint, job).remove(job_id)
             self._bind(worker, job)
 

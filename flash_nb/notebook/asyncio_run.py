@@ -18,12 +18,12 @@ _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 def rewrite(lines: list[str]) -> list[str]:
     """Return a cell's lines with top-level ``asyncio.run(x)`` as ``(await x)``."""
     source = "".join(lines)
-    if "asyncio" not in source or ".run" not in source:
+    if "asyncio" not in source:
         return lines
     try:
         tree = ast.parse(source)
     except SyntaxError:
-        return lines  # IPython reports it; top-level await comes here too, in Python before 3.13
+        return lines  # IPython reports it
     rows = [line.encode() for line in lines]
     for call in _calls(tree):
         _rewrite_call(rows, call)
@@ -59,3 +59,18 @@ def _rewrite_call(rows: list[bytes], call: ast.Call) -> None:
     if call.func.end_lineno == call.func.lineno and end >= 0:
         opening = b"(await".ljust(end + 1 - start)
         rows[row] = rows[row][:start] + opening + rows[row][end + 1 :]
+        _blank_trailing_comma(rows, call)
+
+
+def _blank_trailing_comma(rows: list[bytes], call: ast.Call) -> None:
+    """Take out the comma after the argument: in parentheses it would make a tuple."""
+    argument = call.args[0]
+    assert argument.end_lineno is not None
+    assert call.end_lineno is not None
+    start = argument.end_col_offset
+    for row in range(argument.end_lineno - 1, call.end_lineno):
+        end = call.end_col_offset if row == call.end_lineno - 1 else None
+        comma = rows[row].find(b",", start, end)
+        if comma >= 0:
+            rows[row] = rows[row][:comma] + b" " + rows[row][comma + 1 :]
+        start = 0

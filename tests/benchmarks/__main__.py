@@ -176,7 +176,13 @@ def _plan_cell() -> float:
 
 def _print(ours: dict[str, float], ray: dict[str, float]) -> None:
     rows = [
-        ("warm no-op call, p50", _ms(ours["call"]), _ms(ray["call"]), "at most half", ours["call"] / ray["call"]),
+        (
+            "warm no-op call, p50",
+            _ms(ours["call"]),
+            _ms(ray["call"]),
+            "at most half",
+            ours["call"] / ray["call"],
+        ),
         (
             f"{BURST:,} no-op calls at once, 2 workers",
             f"{ours['rate']:,.0f}/s",
@@ -192,7 +198,13 @@ def _print(ours: dict[str, float], ray: dict[str, float]) -> None:
             ours["start"] / ray["start"],
         ),
         ("`%load_ext flash_nb` alone", _ms(ours["load"]), "", "100 ms", None),
-        ("7 MB array there and back", _ms(ours["array"]), _ms(ray["array"]), "no slower", ours["array"] / ray["array"]),
+        (
+            "7 MB array there and back",
+            _ms(ours["array"]),
+            _ms(ray["array"]),
+            "no slower",
+            ours["array"] / ray["array"],
+        ),
         ("`plan_cell`, 100 lines", _ms(ours["plan"]), "", "2 ms", None),
     ]
     print("| what | flash_nb | Ray local | to reach | ratio |\n| --- | --- | --- | --- | --- |")

@@ -139,7 +139,11 @@ class OpenNotebook:
     ) -> OpenNotebook:
         """Make a notebook and open it."""
         document = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-        document.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        document.metadata["kernelspec"] = {
+            "name": "python3",
+            "display_name": "Python 3",
+            "language": "python",
+        }
         nbformat.write(document, lab.notebooks / name)
         opened = cls(lab, page, name, screenshots)
         opened.open()

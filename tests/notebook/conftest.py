@@ -108,7 +108,10 @@ class Kernel:
         return self._note(self._client.execute(textwrap.dedent(code).strip(), stop_on_error=True))
 
     def wait(
-        self, reply: Reply, until: Callable[[Reply], object] = lambda reply: reply.done, timeout: float = TIMEOUT_S
+        self,
+        reply: Reply,
+        until: Callable[[Reply], object] = lambda reply: reply.done,
+        timeout: float = TIMEOUT_S,
     ) -> Reply:
         """Take messages until something holds of a reply."""
         give_up_at = time.monotonic() + timeout

@@ -8,7 +8,11 @@ from conftest import Kernel
 # name of the case -> local cell before, remote cell, {expression: value after}
 CASES = {
     "inputs and outputs": ("a, b = 2, [1, 2]", "c = a * sum(b)", {"c": 6}),
-    "process": ("import os; here = os.getpid()", "there = os.getpid()", {"there != here and there > 0": True}),
+    "process": (
+        "import os; here = os.getpid()",
+        "there = os.getpid()",
+        {"there != here and there > 0": True},
+    ),
     "frame": (
         "import pandas as pd; df = pd.DataFrame({'x': [1, 2, 3]})",
         "total = int(df.x.sum()); doubled = df * 2",
@@ -46,7 +50,11 @@ CASES = {
         {"r": (True, False)},
     ),
     "lambda": ("k = 4; times = lambda x: x * k", "r = times(5)", {"r": 20}),
-    "lambda in a list": ("steps = [lambda x: x + 1, lambda x: x * 10]", "r = [f(1) for f in steps]", {"r": [2, 10]}),
+    "lambda in a list": (
+        "steps = [lambda x: x + 1, lambda x: x * 10]",
+        "r = [f(1) for f in steps]",
+        {"r": [2, 10]},
+    ),
     "lambda comes back": ("k = 2", "f = lambda x: x + k", {"f(1)": 3}),
     "closure": (
         "def adder(n):\n    def add(x):\n        return x + n\n    return add\nadd5 = adder(5)",
@@ -54,7 +62,11 @@ CASES = {
         {"r": 6},
     ),
     "module alias": ("import os.path as osp, json as j", "r = j.dumps(osp.basename('/a/b'))", {"r": '"b"'}),
-    "import comes back": ("", "import statistics as st\nfrom math import tau", {"st.mean([1, 3])": 2, "tau > 6": True}),
+    "import comes back": (
+        "",
+        "import statistics as st\nfrom math import tau",
+        {"st.mean([1, 3])": 2, "tau > 6": True},
+    ),
     "one object, two names": (
         "xs = [1]; ys = xs",
         "same = xs is ys\nxs.append(2)",
@@ -93,7 +105,14 @@ CASES = {
         except ZeroDivisionError as caught: text = str(caught)
         head, *tail = point
         """,
-        {"first": 1, "rest": [2, 3], "n": 2, "text": "division by zero", "tail": [2, 3], "'caught' in globals()": False},
+        {
+            "first": 1,
+            "rest": [2, 3],
+            "n": 2,
+            "text": "division by zero",
+            "tail": [2, 3],
+            "'caught' in globals()": False,
+        },
     ),
     "await": ("", "import asyncio\nr = await asyncio.sleep(0, 'slept')", {"r": "slept"}),
     "async for and with": (
@@ -136,7 +155,11 @@ CASES = {
         {"r": 1},
     ),
     "generator expression consumed": ("xs = [1, 2, 3]", "r = sum(x * x for x in xs)", {"r": 14}),
-    "big integers and bytes": ("n = 2**200; raw = b'\\x00' * 70_000", "m = n + 1; size = len(raw)", {"m == n + 1": True, "size": 70_000}),
+    "big integers and bytes": (
+        "n = 2**200; raw = b'\\x00' * 70_000",
+        "m = n + 1; size = len(raw)",
+        {"m == n + 1": True, "size": 70_000},
+    ),
     "no lines": ("", "# only a comment", {}),
 }
 

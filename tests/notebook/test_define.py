@@ -52,7 +52,9 @@ def test_class_keeps_its_state(kernel: Kernel) -> None:
         """
     ).ok()
     kernel.run("t = Tally(5); u = Tally()").ok()
-    kernel.run("r = [(await t.add()).output, (await t.add(k=4)).output, (await u.add()).output, (await t.twice()).output]").ok()
+    kernel.run(
+        "r = [(await t.add()).output, (await t.add(k=4)).output, (await u.add()).output, (await t.twice()).output]"
+    ).ok()
     assert kernel.value("r") == [6, 10, 1, 20]
     kernel.run("o = await t.fail()").ok()
     assert kernel.value("o.status, o.error.splitlines()[0]") == ("FAILED", "ValueError: 10")
@@ -88,7 +90,9 @@ def test_run_and_define(kernel: Kernel) -> None:
 
 
 def test_gpu_functions_are_simulated(kernel: Kernel) -> None:
-    kernel.remote("def where():\n    import os\n    return os.environ.get('CUDA_VISIBLE_DEVICES')", "--gpu ADA_24").ok()
+    kernel.remote(
+        "def where():\n    import os\n    return os.environ.get('CUDA_VISIBLE_DEVICES')", "--gpu ADA_24"
+    ).ok()
     assert kernel.value("where") == "<remote function where on notebook-ada_24>"
     assert kernel.run("o = await where(); o.status").ok().result["text/plain"] == "'COMPLETED'"
 
@@ -100,7 +104,9 @@ def test_redefining_takes_the_new_source(kernel: Kernel) -> None:
 
 
 def test_decorated_and_generator_functions(kernel: Kernel) -> None:
-    kernel.remote("import functools\n\n@functools.lru_cache\ndef slow(x): return x + 1\n\ndef gen(): yield 1").ok()
+    kernel.remote(
+        "import functools\n\n@functools.lru_cache\ndef slow(x): return x + 1\n\ndef gen(): yield 1"
+    ).ok()
     assert kernel.run("(await slow(1)).output").ok().result["text/plain"] == "2"
     kernel.run("o = await gen()").ok()
     assert "cannot return a generator" in kernel.value("o.error")

@@ -21,8 +21,16 @@ RESULTS = {
     "await": ("import asyncio\nawait asyncio.sleep(0, 5)", "5", set()),
     "comment below": ("6\n# the end\n", "6", set()),
     "frame": ("import pandas as pd\npd.DataFrame({'x': [1]})", "   x\n0  1", {"text/html"}),
-    "own repr": ("class T:\n    def _repr_html_(self): return '<i>t</i>'\n    def __repr__(self): return 'T'\nT()", "T", {"text/html"}),
-    "HTML": ("from IPython.display import HTML\nHTML('<b>x</b>')", "<IPython.core.display.HTML object>", {"text/html"}),
+    "own repr": (
+        "class T:\n    def _repr_html_(self): return '<i>t</i>'\n    def __repr__(self): return 'T'\nT()",
+        "T",
+        {"text/html"},
+    ),
+    "HTML": (
+        "from IPython.display import HTML\nHTML('<b>x</b>')",
+        "<IPython.core.display.HTML object>",
+        {"text/html"},
+    ),
 }
 
 
@@ -104,7 +112,9 @@ FIGURES = {
 def test_figures_appear_once(kernel: Kernel, name: str) -> None:
     reply = kernel.remote("import matplotlib.pyplot as plt\n" + FIGURES[name]).ok()
     pictures = [bundle.data for bundle in reply.shown] + [reply.result or {}]
-    assert sum("image/png" in bundle for bundle in pictures) == (2 if name in {"two", "last expression"} else 1)
+    assert sum("image/png" in bundle for bundle in pictures) == (
+        2 if name in {"two", "last expression"} else 1
+    )
 
 
 def test_streams_are_live(kernel: Kernel, tmp_path: Path) -> None:
@@ -159,7 +169,9 @@ def test_carriage_returns_survive(kernel: Kernel) -> None:
 
 def test_shell_lines(kernel: Kernel) -> None:
     kernel.run("who = 'world'").ok()
-    reply = kernel.remote("print('a', flush=True)\n!echo hello {who}\nlines = !printf 'x\\ny\\n'\nprint(lines)").ok()
+    reply = kernel.remote(
+        "print('a', flush=True)\n!echo hello {who}\nlines = !printf 'x\\ny\\n'\nprint(lines)"
+    ).ok()
     assert reply.stdout == "a\nhello world\n['x', 'y']\n"
     assert kernel.value("list(lines)") == ["x", "y"]
 
