@@ -22,11 +22,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 VENVS = ROOT / ".venvs"
+AT_ONCE = 2  # parts mostly wait for kernels and processes
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -45,38 +47,45 @@ class Part:
 
 
 PARTS = (
-    Part("unit 3.10", "3.10", ["tests/unit"]),
-    Part("unit 3.13", "3.13", ["tests/unit"]),
     Part("everything", HERE, ["tests"]),
     Part("kernel 6.29", HERE, ["tests/notebook"], ["ipykernel==6.29.5"]),
     Part("kernel 7.1", HERE, ["tests/notebook"], ["ipykernel==7.1.0"]),
+    Part("unit 3.10", "3.10", ["tests/unit"]),
+    Part("unit 3.13", "3.13", ["tests/unit"]),
 )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a part ended; `problem` says why it did not run."""
+
+    part: Part
+    status: int
+    seconds: float
+    problem: str = ""
+
+    def __str__(self) -> str:
+        verdict = "passed" if self.status == 0 else f"FAILED (pytest status {self.status})"
+        return f"{self.part.name:<12} {self.problem or verdict}, {self.seconds:.0f} s"
 
 
 def main(names: Sequence[str]) -> int:
     """Run the parts whose names begin with one of `names`, or all; return the exit status."""
     parts = [part for part in PARTS if not names or any(part.name.startswith(name) for name in names)]
-    lines, failed = [], False
-    for part in parts:
-        begun = time.monotonic()
-        problem = _prepare(part)
-        if problem is None:
-            status = _pytest(part)
-            verdict = "passed" if status == 0 else f"FAILED (pytest status {status})"
-            failed |= status != 0
-        else:
-            verdict = f"skipped: {problem}"
-            failed |= _in_ci()
-        lines.append(f"{part.name:<12} {verdict}, {time.monotonic() - begun:.0f} s")
-    print("\n" + "\n".join(lines))
+    problems = [_prepare(part) for part in parts]  # one after the other: they share uv's cache
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        outcomes = list(pool.map(_run, parts, problems))
+    print("\n" + "\n".join(map(str, outcomes)))
+    failed = any(outcome.status for outcome in outcomes)
+    skipped = any(outcome.problem for outcome in outcomes)
     if shutil.which("chromium") is None:
         print("browser      skipped: there is no chromium (Debian: apt-get install chromium)")
-        failed |= _in_ci()
-    return int(failed)
+        skipped = True
+    return int(failed or (skipped and os.environ.get("CI") == "true"))
 
 
-def _prepare(part: Part) -> str | None:
-    """Make the part's environment; return why it cannot be had."""
+def _prepare(part: Part) -> str:
+    """Make the part's environment; return why it cannot be had, or an empty string."""
     from uv import find_uv_bin
 
     uv = str(find_uv_bin())
@@ -84,23 +93,28 @@ def _prepare(part: Part) -> str | None:
     if not python.exists():
         made = subprocess.run([uv, "venv", "--quiet", "--python", part.python, str(part.venv)], check=False)
         if made.returncode:
-            return f"uv finds no Python {part.python}"
+            return f"skipped: uv finds no Python {part.python}"
     install = [uv, "pip", "install", "--quiet", "--python", str(python), "--editable", f"{ROOT}[test]"]
     done = subprocess.run([*install, *part.pins], check=False)
-    return None if done.returncode == 0 else "its packages cannot be installed"
+    return "" if done.returncode == 0 else "skipped: its packages cannot be installed"
 
 
-def _pytest(part: Part) -> int:
-    print(f"── {part.name}: {' '.join(part.folders)} in {part.venv.name}", flush=True)
-    python = part.venv / "bin" / "python"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [str(python), "-m", "pytest", "-q", *part.folders], cwd=ROOT, env=environment, check=False
-    ).returncode
-
-
-def _in_ci() -> bool:
-    return os.environ.get("CI", "") == "true"
+def _run(part: Part, problem: str) -> Outcome:
+    """Run pytest in the part's environment; its output is printed in one piece when it is done."""
+    if problem:
+        return Outcome(part, 0, 0.0, problem)
+    begun = time.monotonic()
+    done = subprocess.run(
+        [str(part.venv / "bin" / "python"), "-m", "pytest", "-q", *part.folders],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    print(f"── {part.name}: {' '.join(part.folders)} in {part.venv.name}\n{done.stdout}", flush=True)
+    return Outcome(part, done.returncode, time.monotonic() - begun)
 
 
 if __name__ == "__main__":
