@@ -428,31 +428,28 @@ class LocalBackend:
 
     async def _reconnect(self) -> None:
         """Start the engine if need be, and submit again what is unfinished."""
-        try:
-            self._count_restart()
-            client = await self.client()
-            for spec in self._specs.values():
-                await client.call("ensure", spec=_wire(spec))
-        except FlashError as error:
-            self._fail_open_jobs(f"the engine cannot be started again: {error}")
+        reason: object = f"it died {MAX_RESTARTS} times; its log says why: {self._settings.log_file}"
+        while self._may_restart():
+            try:
+                client = await self.client()
+                for spec in self._specs.values():
+                    await client.call("ensure", spec=_wire(spec))
+            except FlashError as error:
+                reason = error
+                continue
+            for job_id, job in list(self._open_jobs.items()):
+                job.header = {**job.header, "seen": job.seen}
+                self._send_job(client, job_id)
             return
-        for job_id, job in list(self._open_jobs.items()):
-            job.header = {**job.header, "seen": job.seen}
-            self._send_job(client, job_id)
+        self._fail_open_jobs(f"the engine cannot be started again: {reason}")
 
-    def _count_restart(self) -> None:
-        """Refuse to start an engine again and again that always dies.
-
-        Raises:
-            EngineError: It died too often.
-        """
+    def _may_restart(self) -> bool:
+        """Count a restart; False if there were too many of late."""
         now = time.monotonic()
         if len(self._restarts) == MAX_RESTARTS and now - self._restarts[0] < RESTARTS_WINDOW_S:
-            raise EngineError(
-                f"It died {MAX_RESTARTS} times within {RESTARTS_WINDOW_S:g} s.",
-                hint=f"Its log says why: {self._settings.log_file}",
-            )
+            return False
         self._restarts.append(now)
+        return True
 
     def _fail_open_jobs(self, error: str) -> None:
         jobs, self._open_jobs = self._open_jobs, {}

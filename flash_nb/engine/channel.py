@@ -85,7 +85,9 @@ class Peer(asyncio.Protocol):
 
     def _greet(self, header: Header) -> bool:
         token = header.get("token")
-        if isinstance(token, str) and hmac.compare_digest(token.encode(), self._token.encode()):
+        if isinstance(token, str) and hmac.compare_digest(
+            token.encode(errors="replace"), self._token.encode()
+        ):
             self._receive = self._accept(self, header)
         if self._receive is None:
             self.close()

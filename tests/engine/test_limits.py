@@ -17,10 +17,11 @@ SLEEP = "import time\nprint('sleeping', flush=True)\ntime.sleep(600)"
 AWAIT = "import asyncio\nprint('waiting', flush=True)\nawait asyncio.sleep(600)"
 CHILD = "import subprocess\nprint('calling', flush=True)\nsubprocess.run(['sleep', '600'])"
 STUBBORN = """
+import time
 print('started', flush=True)
 while True:
     try:
-        while True: pass
+        time.sleep(600)
     except KeyboardInterrupt:
         pass
 """

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
+
+from real import World  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def cache():
+    with tempfile.TemporaryDirectory(prefix="fc-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(params=["local"])
+def new_backend(request, cache):
+    """A factory: each call is the backend of another kernel of the same user."""
+    assert request.param == "local"
+    world = World(cache)
+    yield world.backend
+    world.close()
