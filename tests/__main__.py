@@ -91,12 +91,20 @@ def _prepare(part: Part) -> str:
     uv = str(find_uv_bin())
     python = part.venv / "bin" / "python"
     if not python.exists():
-        made = subprocess.run([uv, "venv", "--quiet", "--python", part.python, str(part.venv)], check=False)
+        interpreter = _interpreter(part.python)
+        made = subprocess.run([uv, "venv", "--quiet", "--python", interpreter, str(part.venv)], check=False)
         if made.returncode:
             return f"skipped: uv finds no Python {part.python}"
     install = [uv, "pip", "install", "--quiet", "--python", str(python), "--editable", f"{ROOT}[test]"]
     done = subprocess.run([*install, *part.pins], check=False)
     return "" if done.returncode == 0 else "skipped: its packages cannot be installed"
+
+
+def _interpreter(version: str) -> str:
+    """Return a Python of pyenv, which uv cannot see behind its shims; else what uv looks for itself."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    found = sorted(root.glob(f"versions/{version}.*/bin/python"))
+    return str(found[-1]) if found and version != HERE else version
 
 
 def _run(part: Part, problem: str) -> Outcome:

@@ -83,7 +83,7 @@ async def test_a_run_tells_its_story_in_order(backend, new_backend):
 async def test_what_is_displayed_comes_before_the_end(backend, new_backend):
     endpoint = await backend.ensure(spec())
     job = Following()
-    source = "from IPython.display import display\ndisplay({'text/html': '<b>x</b>'}, raw=True)"
+    source = "display({'text/html': '<b>x</b>'}, raw=True)"
     endpoint.run(cell(source), job)
     await job.end()
     (shown,) = [e for e in job.events if isinstance(e, DisplayEvent)]
