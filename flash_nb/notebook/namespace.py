@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flash_nb.worker.codec import decode_all
+from flash_nb.worker.codec import Decoder
 from flash_nb.worker.frames import Buffer
 from flash_nb.worker.namespace import Definitions, Item, MissingModuleError, import_module
 
@@ -62,12 +62,11 @@ def bind(
         if "module" in item:
             _bind_module(namespace, item, bound)
     pending = Definitions(namespace, definitions)
-    names = [item["name"] for item in items if "value" in item]
-    if names:
-        for name, value in zip(names, decode_all(buffers, pending.resolve), strict=True):
-            namespace[name] = _merge(namespace[name], value) if name in changed else value
-            bound.names.append(name)
-            bound.kinds[name] = type(value).__name__
+    encoded = [item for item in items if "value" in item]
+    if encoded:
+        decoder = Decoder(buffers, pending.resolve)
+        for item in encoded:
+            _bind_value(namespace, item, decoder, changed, bound)
     for item in definitions:
         _bind_definition(pending, item["name"], bound)
     for name in deleted:
@@ -82,6 +81,20 @@ def _bind_module(namespace: dict[str, Any], item: Item, bound: Bound) -> None:
         bound.unbound.append((item["name"], f"the module {item['module']} is not installed here"))
     else:
         bound.names.append(item["name"])
+
+
+def _bind_value(
+    namespace: dict[str, Any], item: Item, decoder: Decoder, changed: Sequence[str], bound: Bound
+) -> None:
+    name = item["name"]
+    try:
+        value = decoder.load(item["value"])
+    except Exception as error:  # noqa: BLE001 - unpickling runs code of packages, which may be absent here
+        bound.unbound.append((name, f"{type(error).__name__}: {error}"))
+    else:
+        namespace[name] = _merge(namespace[name], value) if name in changed else value
+        bound.names.append(name)
+        bound.kinds[name] = type(value).__name__
 
 
 def _bind_definition(pending: Definitions, name: str, bound: Bound) -> None:

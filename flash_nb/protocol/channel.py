@@ -4,12 +4,13 @@ Every peer speaks first, with a *hello* that holds the token; the engine closes 
 anybody else. Ids of requests and jobs are made by the client, so that sending again after a
 reconnection is harmless. Kernel to engine::
 
-    client      hello: token, client
+    client      hello: token, client, instances (remote objects of this kernel)
     call        call, method, params          answered by one ``reply``
     submit      job, endpoint, needs, sync    buffers: the request, its values; sync: tell when stored
-    watch       job                           replays its events, then follows it
+    watch       job, seen                     replays its events from that number on, then follows it
     cancel      job
     release     instance
+    received    job                           the result is mapped: its spill file may go
 
 Engine to kernel::
 
@@ -17,9 +18,14 @@ Engine to kernel::
     reply       call, result | error
     event       job, event                    status, phase, stream, display, result, clear, stored
     done        job, snapshot                 buffers: the result, its values; the last frame of a job
+    stopping    …                             somebody ends the engine: do not start it again by yourself
 
 Worker to engine: ``worker`` (hello), ``event``, ``done``, ``released``, ``returned``; engine to
 worker: ``job``, ``cancel``, ``recall``, ``drop``, ``stop``.
+
+After a reconnection a kernel submits its unfinished jobs again, with ``seen``: the engine takes those
+that it does not know, and goes on telling about the others. A worker's hello says which job it runs,
+and of which ones it will send the results again.
 
 A request and a result are JSON in the first buffer: the engine passes them on without reading them.
 """

@@ -229,7 +229,7 @@ class Collector:
             captured.items.append(source.item)
             captured.modules |= source.definition.imports
         if encoder is not None:
-            captured.items += [{"name": name, "value": True} for name in encoder.sizes]
+            captured.items += encoder.items
             captured.buffers = encoder.buffers()
             captured.sizes = encoder.sizes
             captured.modules |= encoder.modules

@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import pickle
 import types
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import cloudpickle
@@ -82,11 +82,13 @@ class Encoder:
     """Dumps named values into one stream that shares a memo.
 
     Attributes:
+        items: The values' namespace items (see `namespace`), each with the place where it ends.
         sizes: Bytes of each name, out-of-band buffers included.
         modules: Modules whose types and functions the values use.
     """
 
     def __init__(self, portable: Portable) -> None:
+        self.items: list[dict[str, Any]] = []
         self.sizes: dict[str, int] = {}
         self.modules: set[str] = set()
         self._file = io.BytesIO()
@@ -106,6 +108,7 @@ class Encoder:
             raise
         except BaseException as error:  # a class's __reduce__ may raise anything
             raise EncodeError(name, error) from error
+        self.items.append({"name": name, "value": [self._file.tell(), len(self._out_of_band)]})
         self.sizes[name] = self._file.tell() + self._out_of_band_bytes() - before
 
     def buffers(self) -> list[Buffer]:
@@ -116,13 +119,41 @@ class Encoder:
         return sum(memoryview(b).nbytes for b in self._out_of_band)
 
 
-def decode_all(buffers: Sequence[Buffer], resolve: Resolve) -> Iterator[Any]:
-    """Yield the values of an `Encoder`, in the order in which they were added."""
-    file = io.BytesIO(buffers[0])
-    unpickler = _Unpickler(file, buffers[1:], resolve)
-    end = memoryview(buffers[0]).nbytes
-    while file.tell() < end:
-        yield unpickler.load()
+class Decoder:
+    """Loads the values of an `Encoder`, in the order in which they were added.
+
+    A value that cannot be loaded here does not spoil those after it, unless they share a part.
+    """
+
+    def __init__(self, buffers: Sequence[Buffer], resolve: Resolve) -> None:
+        self._file = io.BytesIO(buffers[0])
+        self._out_of_band = _Cursor(buffers[1:])
+        self._unpickler = _Unpickler(self._file, self._out_of_band, resolve)
+
+    def load(self, end: Sequence[int]) -> Any:
+        """Return the next value; `end` is the ``"value"`` of its item. Raises what unpickling raises."""
+        try:
+            return self._unpickler.load()
+        finally:
+            position, self._out_of_band.index = end
+            self._file.seek(position)
+
+
+class _Cursor:
+    """An iterator over buffers that can be moved."""
+
+    def __init__(self, buffers: Sequence[Buffer]) -> None:
+        self._buffers = buffers
+        self.index = 0
+
+    def __iter__(self) -> _Cursor:
+        return self
+
+    def __next__(self) -> Buffer:
+        if self.index >= len(self._buffers):
+            raise StopIteration
+        self.index += 1
+        return self._buffers[self.index - 1]
 
 
 def encode(value: Any, portable: Portable, modules: set[str] | None = None) -> list[Buffer]:
@@ -142,7 +173,7 @@ def encode(value: Any, portable: Portable, modules: set[str] | None = None) -> l
 
 def decode(buffers: Sequence[Buffer], resolve: Resolve) -> Any:
     """Return the value that `encode` was given."""
-    return next(decode_all(buffers, resolve))
+    return _Unpickler(io.BytesIO(buffers[0]), buffers[1:], resolve).load()
 
 
 def never_portable(_: Any) -> bool:

@@ -220,7 +220,7 @@ class Outputs:
             else:
                 values[name] = value
         encoder = self._encode(values, portable)
-        self.items += [{"name": name, "value": True} for name in values]
+        self.items += encoder.items
         self.sizes: dict[str, int] = encoder.sizes
         self.buffers: list[Buffer] = encoder.buffers() if values else []
 

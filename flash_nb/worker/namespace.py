@@ -9,8 +9,8 @@ is the user's namespace, which gets back what a cell bound. Each name is one *it
     Executed, with the line numbers it had in its cell, when something first needs it. Optional:
     ``eager`` (names that it needs to be executed), ``flags`` (``from __future__`` imports of its
     cell).
-``{"name": "df", "value": true}``
-    The next value of the encoded stream.
+``{"name": "df", "value": [8130, 1]}``
+    The next value of the encoded stream, and where it ends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .codec import MAIN, decode_all
+from .codec import MAIN, Decoder
 from .frames import Buffer
 
 Item = dict[str, Any]
@@ -70,26 +70,34 @@ def fill(namespace: dict[str, Any], items: Sequence[Item], buffers: Sequence[Buf
     """Bind every item in `namespace`; return the values that came as bytes, by name.
 
     Raises:
-        MissingModuleError: A module cannot be imported here.
+        MissingModuleError: A module cannot be imported here, or a value needs one.
     """
     for item in items:
         if "module" in item:
             namespace[item["name"]] = import_module(item)
     definitions = Definitions(namespace, [item for item in items if "source" in item])
-    names = [item["name"] for item in items if "value" in item]
     values: dict[str, Any] = {}
-    if names:
-        for name, value in zip(names, decode_all(buffers, definitions.resolve), strict=True):
-            namespace[name] = values[name] = value
+    encoded = [item for item in items if "value" in item]
+    if encoded:
+        decoder = Decoder(buffers, definitions.resolve)
+        for item in encoded:
+            namespace[item["name"]] = values[item["name"]] = _load(decoder, item)
     for name in definitions.names:
         definitions.define(name)
     return values
 
 
+def _load(decoder: Decoder, item: Item) -> Any:
+    try:
+        return decoder.load(item["value"])
+    except ImportError as error:
+        raise MissingModuleError(f"{item['name']} needs what is not installed: {error}") from error
+
+
 def compile_item(item: Item) -> types.CodeType:
     """Compile a definition with the file name, the line numbers and the future flags of its cell."""
     source = "\n" * (item["first_line"] - 1) + item["source"]
-    _remember_lines(item["filename"], source.splitlines(keepends=True))
+    _remember_lines(item["filename"], source.splitlines())
     return compile(source, item["filename"], "exec", flags=item.get("flags", 0), dont_inherit=True)
 
 
@@ -108,11 +116,10 @@ def remember_source(filename: str, text: str) -> None:
 
 def _remember_lines(filename: str, lines: list[str]) -> None:
     """Add lines to what is known of a cell: its definitions come one by one."""
-    known = linecache.getlines(filename)
-    if len(known) < len(lines):
-        known = [*known, *["\n"] * (len(lines) - len(known))]
+    known = [line.rstrip("\n") for line in linecache.getlines(filename)]
+    known += [""] * (len(lines) - len(known))
     merged = [line if line.strip() else old for line, old in zip(lines, known, strict=False)]
-    remember_source(filename, "".join([*merged, *known[len(lines) :]]))
+    remember_source(filename, "\n".join([*merged, *known[len(lines) :], ""]))
 
 
 def import_module(item: Item) -> types.ModuleType:

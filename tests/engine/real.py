@@ -20,7 +20,7 @@ from flash_nb.backends.base import EndpointSpec, JobRequest
 from flash_nb.backends.local import LocalBackend, connect, read_state
 from flash_nb.jobs import FinishedEvent, StatusEvent, StoredEvent, StreamEvent, new_job_id
 from flash_nb.settings import Settings
-from flash_nb.worker.codec import decode_all, encode, never_portable
+from flash_nb.worker.codec import Decoder, Encoder, never_portable
 
 PATIENCE_S = 30.0
 SPEC = EndpointSpec(
@@ -42,22 +42,22 @@ def spec(**fields) -> EndpointSpec:
 
 
 def cell(source: str, *outputs: str, values: dict | None = None, **fields) -> JobRequest:
-    """Return a job that runs `source` as a cell, with one value at most."""
-    values = values or {}
-    assert len(values) <= 1
+    """Return a job that runs `source` as a cell."""
+    encoder = Encoder(never_portable)
+    for name, value in (values or {}).items():
+        encoder.add(name, value)
     request = {
         "execution_type": "cell",
         "source": source,
         "filename": "<cell>",
         "cell": source,
-        "namespace": [{"name": name, "value": True} for name in values],
-        "inputs": list(values),
+        "namespace": encoder.items,
+        "inputs": list(values or {}),
         "outputs": list(outputs),
         "definitions": [],
         "show_value": False,
     }
-    buffers = [buffer for value in values.values() for buffer in encode(value, never_portable)]
-    return JobRequest(new_job_id(), request, buffers, **fields)
+    return JobRequest(new_job_id(), request, encoder.buffers() if values else [], **fields)
 
 
 class Following:
@@ -93,9 +93,11 @@ def values_of(event: FinishedEvent) -> dict:
     """Return the variables that a cell brought back."""
     assert event.result is not None, event.info
     assert event.result["ok"], event.result["error"]["text"]
-    names = [item["name"] for item in event.result["namespace"] if "value" in item]
-    count = event.result["counts"][0]
-    return dict(zip(names, decode_all(event.buffers[:count], _resolve), strict=True)) if names else {}
+    items = [item for item in event.result["namespace"] if "value" in item]
+    if not items:
+        return {}
+    decoder = Decoder(event.buffers[: event.result["counts"][0]], _resolve)
+    return {item["name"]: decoder.load(item["value"]) for item in items}
 
 
 def _resolve(name: str):

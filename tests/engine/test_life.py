@@ -73,7 +73,9 @@ def test_the_engine_does_not_end_while_a_job_runs_without_a_kernel(make_world):
 def test_engines_started_at_once_end_as_one(world):
     async def scenario():
         engines = [start_engine(world.settings) for _ in range(3)]
-        await until(lambda: sum(e.poll() is None for e in engines) == 1 and world.settings.state_file.exists())
+        await until(
+            lambda: sum(e.poll() is None for e in engines) == 1 and world.settings.state_file.exists()
+        )
         assert sorted(e.poll() for e in engines if e.poll() is not None) == [0, 0]
         (alive,) = [e.pid for e in engines if e.poll() is None]
         assert world.engine_pid() == alive
@@ -122,7 +124,9 @@ def test_a_stale_state_file_is_replaced_and_its_token_kept(world):
     assert fresh["api_key"] == stale["api_key"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"url": 1}', '{"url": "unix:/nowhere", "pid": "x"}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"url": 1}', '{"url": "unix:/nowhere", "pid": "x"}']
+)
 def test_a_broken_state_file_without_an_engine_is_replaced(world, text):
     world.settings.state_file.write_text(text)
     asyncio.run(one(world))
@@ -226,7 +230,9 @@ def test_an_engine_whose_home_is_gone_ends(world):
     world.home.rename(elsewhere)
     try:
         wait_gone(pid)
-        assert "another engine has this home now, or the home is gone" in (elsewhere / "engine.log").read_text()
+        assert (
+            "another engine has this home now, or the home is gone" in (elsewhere / "engine.log").read_text()
+        )
     finally:
         elsewhere.rename(world.home)
 

@@ -52,7 +52,10 @@ def test_the_result_of_a_detached_job_stays_until_it_is_taken(world):
     async def scenario():
         backend = world.backend()
         async with world.endpoint() as endpoint:
-            job, request = Following(), cell("import time; time.sleep(0.3); x = bytes(3_000_000)", "x", durable=True)
+            job, request = (
+                Following(),
+                cell("import time; time.sleep(0.3); x = bytes(3_000_000)", "x", durable=True),
+            )
             endpoint.run(request, job)
             await until(lambda: job.is_stored)
         status = {"jobs": 1}

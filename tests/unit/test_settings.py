@@ -46,7 +46,9 @@ def test_the_nearest_project_counts(tmp_path):
 
 def test_an_unknown_key_is_refused_with_a_suggestion(tmp_path):
     folder = project(tmp_path, "[tool.flash_nb]\nengine_idle = 3\n")
-    with pytest.raises(SettingsError, match="no setting 'engine_idle'; did you mean 'engine_idle_s'") as caught:
+    with pytest.raises(
+        SettingsError, match="no setting 'engine_idle'; did you mean 'engine_idle_s'"
+    ) as caught:
         load(environ={}, folder=folder)
     assert str(folder / "pyproject.toml") in caught.value.message
     assert "allow_apt" in caught.value.hint

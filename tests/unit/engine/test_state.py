@@ -281,6 +281,102 @@ def test_a_worker_that_comes_back_with_a_job_of_the_past_drops_it():
     assert world.machine.workers["w9"].status is WorkerStatus.IDLE
 
 
+def restored(*jobs: Job) -> World:
+    """A world whose engine has just come back with these jobs."""
+    world = World()
+    world.machine.restore(jobs, world.now)
+    return world
+
+
+def stored(job_id: str, worker_id: str = "", needs: Needs = PLAIN) -> Job:
+    job = Job(job_id, "ep", needs, 0.0, 1e12)
+    if worker_id:
+        job.status, job.worker_id, job.attempts, job.started_at = JobStatus.IN_PROGRESS, worker_id, 1, 1.0
+    return job
+
+
+def test_queued_jobs_of_an_engine_that_died_run_without_any_further_event():
+    world = restored(stored("j1"))
+    assert of(world.tick(0.25), state.BuildEnvironment) == [state.BuildEnvironment(PLAIN)]
+
+
+def test_an_idle_worker_that_comes_back_takes_a_restored_job():
+    world = restored(stored("j1"))
+    assert of(world.connect("w-old"), state.SendJob) == [state.SendJob("w-old", "j1")]
+
+
+def test_a_worker_that_comes_back_with_a_job_believed_queued_goes_on_with_it():
+    world = restored(stored("j1"))
+    assert not of(world.connect("w-old", job_id="j1"), state.SendJob)
+    assert world.machine.jobs["j1"].status is JobStatus.IN_PROGRESS
+    world.post(state.JobFinished("w-old", "j1"))
+    assert (world.finished["j1"].status, world.finished["j1"].attempts) == (JobStatus.COMPLETED, 1)
+
+
+def test_results_that_the_engine_lost_are_not_computed_again():
+    world = restored(stored("j1", "w-old"), stored("j2"), stored("j3"))
+    actions = world.connect("w-old", job_id="j3", finished=frozenset({"j1", "j2"}))
+    assert not of(actions, state.SendJob)
+    for job_id in ("j1", "j2", "j3"):
+        world.post(state.JobFinished("w-old", job_id))
+    assert {job.status for job in world.finished.values()} == {JobStatus.COMPLETED}
+    assert [world.finished[job_id].attempts for job_id in ("j1", "j2", "j3")] == [1, 1, 1]
+    assert world.machine.workers["w-old"].status is WorkerStatus.IDLE
+
+
+def test_a_worker_that_dies_before_it_sends_a_kept_result_gives_the_job_back():
+    world = restored(stored("j1", "w-old"), stored("j2"))
+    world.connect("w-old", job_id="j2", finished=frozenset({"j1"}))
+    world.post(state.WorkerLost("w-old", "killed"))
+    assert {job.status for job in world.machine.jobs.values()} == {JobStatus.IN_QUEUE}
+
+
+def test_a_worker_that_comes_back_with_another_job_lost_the_first():
+    world = restored(stored("j1", "w-old"), stored("j2"))
+    world.connect("w-old", job_id="j2")
+    assert world.machine.jobs["j1"].status is JobStatus.IN_QUEUE
+    assert world.machine.jobs["j2"].worker_id == "w-old"
+
+
+def test_a_job_cancelled_while_its_worker_was_away_is_cancelled_when_it_comes_back():
+    world = restored(stored("j1", "w-old"))
+    world.post(state.CancelRequested("j1"))
+    actions = world.connect("w-old", job_id="j1")
+    assert of(actions, state.SendCancel) == [state.SendCancel("w-old", "j1")]
+    assert of(world.tick(state.RELEASE_GRACE_S + 0.1), state.KillWorker) == [state.KillWorker("w-old")]
+
+
+def test_suspending_puts_running_jobs_back_without_an_end():
+    world = World()
+    world.running()
+    (job,) = world.machine.suspend()
+    assert (job.status, job.worker_id, job.started_at, job.attempts) == (JobStatus.IN_QUEUE, "", None, 1)
+    assert not world.finished
+
+
+def test_an_object_that_comes_back_belongs_to_the_client_that_claims_it():
+    world = restored()
+    world.connect("w-old", instances=("a",))
+    world.post(state.ClientCame("kernel", ("a",)))
+    assert not of(world.tick(state.ORPHAN_GRACE_S + 1), state.DropInstance)
+    actions = world.post(state.ClientLeft("kernel"))
+    assert of(actions, state.DropInstance) == [state.DropInstance("w-old", "a")]
+
+
+def test_a_claim_may_come_before_the_worker():
+    world = restored()
+    world.post(state.ClientCame("kernel", ("a",)))
+    world.connect("w-old", instances=("a",))
+    assert not of(world.tick(state.ORPHAN_GRACE_S + 1), state.DropInstance)
+
+
+def test_an_object_that_nobody_claims_is_released():
+    world = restored()
+    world.connect("w-old", instances=("a",))
+    assert not of(world.tick(state.ORPHAN_GRACE_S - 1), state.DropInstance)
+    assert of(world.tick(2), state.DropInstance) == [state.DropInstance("w-old", "a")]
+
+
 def test_deleting_an_endpoint_ends_its_jobs_and_workers():
     world = World()
     worker = world.running()
@@ -369,13 +465,17 @@ class Rules(RuleBasedStateMachine):
         if not workers:
             return
         worker = data.draw(st.sampled_from(workers))
-        what = data.draw(st.sampled_from(["connect", "finish", "fail", "die", "again"]))
+        what = data.draw(st.sampled_from(["connect", "finish", "fail", "die", "again", "sent"]))
         if what == "die":
             self.world.post(state.WorkerLost(worker.id, "killed"))
         elif what == "connect" and worker.status is WorkerStatus.STARTING:
             self.world.connect(worker.id, worker.environment)
         elif what == "again" and worker.status is not WorkerStatus.STARTING:
             self.world.connect(worker.id, worker.environment, job_id=worker.job_id)
+        elif what == "sent" and worker.status is WorkerStatus.BUSY:
+            sent = frozenset({worker.job_id})
+            self.world.connect(worker.id, worker.environment, finished=sent)
+            self.world.post(state.JobFinished(worker.id, *sent))
         elif worker.job_id is not None:
             error = "ValueError" if what == "fail" else None
             self.world.post(state.JobFinished(worker.id, worker.job_id, error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import types
 
@@ -9,10 +10,10 @@ import pytest
 
 from flash_nb.worker.codec import (
     IN_BAND_BYTES,
+    Decoder,
     EncodeError,
     Encoder,
     decode,
-    decode_all,
     encode,
     never_portable,
 )
@@ -26,7 +27,8 @@ def round_trip(**values):
     encoder = Encoder(never_portable)
     for name, value in values.items():
         encoder.add(name, value)
-    return dict(zip(values, decode_all(encoder.buffers(), nothing), strict=True)), encoder
+    decoder = Decoder(encoder.buffers(), nothing)
+    return {item["name"]: decoder.load(item["value"]) for item in encoder.items}, encoder
 
 
 @pytest.mark.parametrize(
@@ -118,22 +120,29 @@ def test_an_interrupt_is_no_error_of_the_value():
         encode(Interrupts(), never_portable)
 
 
-def main_function(source: str, name: str):
-    module = types.ModuleType("__main__")
-    exec(source, module.__dict__)
-    return module.__dict__[name]
+@pytest.fixture
+def main_definition(monkeypatch):
+    """Define something in a __main__ of its own."""
+
+    def define(source: str, name: str):
+        module = types.ModuleType("__main__")
+        exec(source, module.__dict__)
+        monkeypatch.setitem(sys.modules, "__main__", module)
+        return module.__dict__[name]
+
+    return define
 
 
-def test_a_known_definition_of_main_travels_as_its_name():
-    function = main_function("def f(): return 'here'", "f")
+def test_a_known_definition_of_main_travels_as_its_name(main_definition):
+    function = main_definition("def f(): return 'here'", "f")
     buffers = encode([function], lambda obj: obj is function)
     assert b"return" not in bytes(buffers[0])
     assert decode(buffers, {"f": "there"}.__getitem__) == ["there"]
 
 
-def test_an_object_of_a_known_class_is_rebuilt_with_the_class_of_the_other_side():
-    here = main_function("class Point: pass", "Point")
-    there = main_function("class Point:\n    def double(self): return 2 * self.x", "Point")
+def test_an_object_of_a_known_class_is_rebuilt_with_the_class_of_the_other_side(main_definition):
+    there = main_definition("class Point:\n    def double(self): return 2 * self.x", "Point")
+    here = main_definition("class Point: pass", "Point")
     point = here()
     point.x = 21
     found = decode(encode(point, lambda obj: obj is here), {"Point": there}.__getitem__)
@@ -151,3 +160,23 @@ def test_the_modules_of_the_values_are_noted():
     modules: set[str] = set()
     encode({"a": np.float64(1), "b": threading.Thread}, never_portable, modules)
     assert {"numpy", "threading"} <= {name.partition(".")[0] for name in modules}
+
+
+def test_a_value_that_cannot_be_loaded_spoils_no_other():
+    np = pytest.importorskip("numpy")
+    module = types.ModuleType("only_there")
+    exec("class Thing: pass", module.__dict__)
+    sys.modules["only_there"] = module
+    module.Thing.__module__ = "only_there"
+    thing = module.Thing()
+    thing.array = np.ones(100_000)
+    encoder = Encoder(never_portable)
+    for name, value in {"a": np.zeros(100_000), "thing": thing, "b": np.full(100_000, 2.0)}.items():
+        encoder.add(name, value)
+    del sys.modules["only_there"]
+    decoder = Decoder(encoder.buffers(), nothing)
+    a, thing_item, b = encoder.items
+    assert decoder.load(a["value"])[0] == 0
+    with pytest.raises(ModuleNotFoundError, match="only_there"):
+        decoder.load(thing_item["value"])
+    assert decoder.load(b["value"])[0] == 2

@@ -29,11 +29,7 @@ def filled(*items, **values):
     for name, value in values.items():
         encoder.add(name, value)
     names: dict = {}
-    found = fill(
-        names,
-        [*items, *({"name": name, "value": True} for name in values)],
-        encoder.buffers() if values else (),
-    )
+    found = fill(names, [*items, *encoder.items], encoder.buffers() if values else ())
     return names, found
 
 
