@@ -88,7 +88,7 @@ def _bind_value(
 ) -> None:
     name = item["name"]
     try:
-        value = decoder.load(item["value"])
+        value = decoder.load()
     except Exception as error:  # noqa: BLE001 - unpickling runs code of packages, which may be absent here
         bound.unbound.append((name, f"{type(error).__name__}: {error}"))
     else:

@@ -11,6 +11,7 @@ Two rules make values of a notebook cross processes:
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import types
@@ -78,11 +79,45 @@ class _Unpickler(pickle.Unpickler):
         return self._resolve(name) if module == MAIN else super().find_class(module, name)
 
 
+class _PatientUnpickler(_Unpickler):
+    """Goes on with a stand-in where a class does not exist here, and keeps the error.
+
+    A load that breaks off would leave the memo out of step with the stream, and every later value
+    would be wrong.
+    """
+
+    missing: ImportError | AttributeError | None = None
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return super().find_class(module, name)
+        except (ImportError, AttributeError) as error:
+            self.missing = self.missing or error
+            return _StandIn
+
+
+class _StandIn:
+    """Takes everything that a pickle does to an object, and holds nothing."""
+
+    def __new__(cls, *_: object, **__: object) -> _StandIn:
+        return super().__new__(cls)
+
+    def __setstate__(self, _: object) -> None: ...
+
+    def __setitem__(self, _: object, __: object) -> None: ...
+
+    def append(self, _: object) -> None: ...
+
+    def extend(self, _: object) -> None: ...
+
+    def add(self, _: object) -> None: ...
+
+
 class Encoder:
     """Dumps named values into one stream that shares a memo.
 
     Attributes:
-        items: The values' namespace items (see `namespace`), each with the place where it ends.
+        items: The values' namespace items (see `namespace`).
         sizes: Bytes of each name, out-of-band buffers included.
         modules: Modules whose types and functions the values use.
     """
@@ -108,7 +143,7 @@ class Encoder:
             raise
         except BaseException as error:  # a class's __reduce__ may raise anything
             raise EncodeError(name, error) from error
-        self.items.append({"name": name, "value": [self._file.tell(), len(self._out_of_band)]})
+        self.items.append({"name": name, "value": True})
         self.sizes[name] = self._file.tell() + self._out_of_band_bytes() - before
 
     def buffers(self) -> list[Buffer]:
@@ -119,41 +154,64 @@ class Encoder:
         return sum(memoryview(b).nbytes for b in self._out_of_band)
 
 
+class _StandInFinder(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """Finds stand-ins anywhere in a value: a later one may share a part with the one that failed."""
+
+    found = False
+
+    def __init__(self) -> None:
+        super().__init__(_Nowhere(), protocol=5, buffer_callback=lambda _: False)
+
+    def reducer_override(self, obj: Any) -> Any:
+        if obj is _StandIn or isinstance(obj, _StandIn):
+            self.found = True
+            return "_StandIn" if obj is _StandIn else (_StandIn, ())
+        return super().reducer_override(obj)
+
+
+class _Nowhere:
+    """A file that keeps nothing."""
+
+    def write(self, data: Buffer) -> int:
+        return len(data)
+
+
+def _holds_stand_in(value: Any) -> bool:
+    finder = _StandInFinder()
+    with contextlib.suppress(Exception):  # what cannot be pickled again was loaded all the same
+        finder.dump(value)
+    return finder.found
+
+
 class Decoder:
     """Loads the values of an `Encoder`, in the order in which they were added.
 
-    A value that cannot be loaded here does not spoil those after it, unless they share a part.
+    A value whose class does not exist here does not spoil those after it. One whose own code fails
+    while it is loaded does: the stream cannot be followed any further.
     """
 
     def __init__(self, buffers: Sequence[Buffer], resolve: Resolve) -> None:
-        self._file = io.BytesIO(buffers[0])
-        self._out_of_band = _Cursor(buffers[1:])
-        self._unpickler = _Unpickler(self._file, self._out_of_band, resolve)
+        self._unpickler = _PatientUnpickler(io.BytesIO(buffers[0]), buffers[1:], resolve)
+        self._broken: Exception | None = None
 
-    def load(self, end: Sequence[int]) -> Any:
-        """Return the next value; `end` is the ``"value"`` of its item. Raises what unpickling raises."""
+    def load(self) -> Any:
+        """Return the next value.
+
+        Raises:
+            ImportError, AttributeError: Its class does not exist here.
+            Exception: What its own code raised, for it and for all after it.
+        """
+        if self._broken is not None:
+            raise self._broken
         try:
-            return self._unpickler.load()
-        finally:
-            position, self._out_of_band.index = end
-            self._file.seek(position)
-
-
-class _Cursor:
-    """An iterator over buffers that can be moved."""
-
-    def __init__(self, buffers: Sequence[Buffer]) -> None:
-        self._buffers = buffers
-        self.index = 0
-
-    def __iter__(self) -> _Cursor:
-        return self
-
-    def __next__(self) -> Buffer:
-        if self.index >= len(self._buffers):
-            raise StopIteration
-        self.index += 1
-        return self._buffers[self.index - 1]
+            value = self._unpickler.load()
+        except Exception as error:
+            self._broken = error
+            raise
+        missing = self._unpickler.missing
+        if missing is not None and _holds_stand_in(value):
+            raise missing
+        return value
 
 
 def encode(value: Any, portable: Portable, modules: set[str] | None = None) -> list[Buffer]:

@@ -9,8 +9,8 @@ is the user's namespace, which gets back what a cell bound. Each name is one *it
     Executed, with the line numbers it had in its cell, when something first needs it. Optional:
     ``eager`` (names that it needs to be executed), ``flags`` (``from __future__`` imports of its
     cell).
-``{"name": "df", "value": [8130, 1]}``
-    The next value of the encoded stream, and where it ends.
+``{"name": "df", "value": true}``
+    The next value of the encoded stream.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def fill(namespace: dict[str, Any], items: Sequence[Item], buffers: Sequence[Buf
 
 def _load(decoder: Decoder, item: Item) -> Any:
     try:
-        return decoder.load(item["value"])
-    except ImportError as error:
+        return decoder.load()
+    except (ImportError, AttributeError) as error:
         raise MissingModuleError(f"{item['name']} needs what is not installed: {error}") from error
 
 

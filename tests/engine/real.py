@@ -97,7 +97,7 @@ def values_of(event: FinishedEvent) -> dict:
     if not items:
         return {}
     decoder = Decoder(event.buffers[: event.result["counts"][0]], _resolve)
-    return {item["name"]: decoder.load(item["value"]) for item in items}
+    return {item["name"]: decoder.load() for item in items}
 
 
 def _resolve(name: str):

@@ -28,7 +28,7 @@ def round_trip(**values):
     for name, value in values.items():
         encoder.add(name, value)
     decoder = Decoder(encoder.buffers(), nothing)
-    return {item["name"]: decoder.load(item["value"]) for item in encoder.items}, encoder
+    return {item["name"]: decoder.load() for item in encoder.items}, encoder
 
 
 @pytest.mark.parametrize(
@@ -171,12 +171,15 @@ def test_a_value_that_cannot_be_loaded_spoils_no_other():
     thing = module.Thing()
     thing.array = np.ones(100_000)
     encoder = Encoder(never_portable)
-    for name, value in {"a": np.zeros(100_000), "thing": thing, "b": np.full(100_000, 2.0)}.items():
+    values = {"a": np.zeros(100_000), "thing": thing, "b": np.full(100_000, 2.0), "shares": [thing]}
+    for name, value in {**values, "same_class": module.Thing()}.items():
         encoder.add(name, value)
     del sys.modules["only_there"]
     decoder = Decoder(encoder.buffers(), nothing)
-    a, thing_item, b = encoder.items
-    assert decoder.load(a["value"])[0] == 0
+    assert decoder.load()[0] == 0
     with pytest.raises(ModuleNotFoundError, match="only_there"):
-        decoder.load(thing_item["value"])
-    assert decoder.load(b["value"])[0] == 2
+        decoder.load()
+    assert decoder.load()[0] == 2
+    for _ in ("shares", "same_class"):
+        with pytest.raises(ModuleNotFoundError, match="only_there"):
+            decoder.load()
