@@ -99,7 +99,7 @@ class _PatientUnpickler(_Unpickler):
 class _StandIn:
     """Takes everything that a pickle does to an object, and holds nothing."""
 
-    def __new__(cls, *_: object, **__: object) -> _StandIn:
+    def __new__(cls, *_: object, **__: object) -> _StandIn:  # noqa: PYI034 - Self is newer than Python 3.10
         return super().__new__(cls)
 
     def __setstate__(self, _: object) -> None: ...
