@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 
-from real import World  # noqa: E402
+from real import World
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -179,14 +180,12 @@ class World:
 
     @property
     def _digest(self) -> str:
-        import hashlib
-
         return hashlib.sha256(str(self.home).encode()).hexdigest()[:12]
 
     def log(self) -> str:
         return self.settings.log_file.read_text() if self.settings.log_file.exists() else ""
 
-    def run(self, code: str, *, wait: bool = True) -> subprocess.Popen:
+    def run(self, code: str) -> subprocess.Popen:
         """Run Python code in a client process of its own; `real` can be imported there."""
         process = subprocess.Popen(
             [sys.executable, "-c", code],
@@ -239,7 +238,8 @@ class World:
 
 
 def processes() -> list[int]:
-    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit() and is_alive(int(entry))]
+    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return [pid for pid in pids if is_alive(pid)]
 
 
 def is_alive(pid: int) -> bool:
@@ -259,7 +259,7 @@ def wait_gone(pid: int) -> None:
 
 def cwd(pid: int) -> str:
     try:
-        return os.readlink(f"/proc/{pid}/cwd")
+        return str(Path(f"/proc/{pid}/cwd").readlink())
     except OSError:
         return ""
 

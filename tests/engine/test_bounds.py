@@ -110,8 +110,7 @@ def test_the_store_answers_from_what_it_has_not_written_yet(tmp_path):
         assert found is not None
         assert found[1] == b"result"
         writing = asyncio.create_task(store.run())
-        while store._jobs:
-            await asyncio.sleep(0)
+        await until(lambda: not store._jobs)
         assert store.job("j") is not None, "while it is being written"
         await store.flushed()
         assert store.job("j")[0].status is JobStatus.COMPLETED
