@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -42,7 +42,8 @@ from flash_nb.worker.frames import Buffer, FrameReader, Header
 START_TIMEOUT_S = 30.0
 POLL_S = 0.005
 MAX_RESTARTS = 5
-STORED_EVENTS = (StreamEvent, DisplayEvent, ClearEvent)
+
+Follow = Callable[[JobEvent, int | None], None]
 RESTARTS_WINDOW_S = 60.0
 STOPPED_POLL_S = 0.5
 
@@ -114,7 +115,7 @@ class EngineClient(asyncio.Protocol):
         self._unsent: list[bytes] = []
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._numbers = itertools.count()
-        self._jobs: dict[str, OnEvent] = {}
+        self._jobs: dict[str, Follow] = {}
         self.welcome: asyncio.Future[Header] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
         self.stopped = False
@@ -180,7 +181,7 @@ class EngineClient(asyncio.Protocol):
                 case "event":
                     on_event = self._jobs.get(header["job"])
                     if on_event is not None:
-                        on_event(_event(header["event"]))
+                        on_event(_event(header["event"]), header["number"])
                 case "done":
                     self._finished(header, buffers)
                 case "reply":
@@ -200,8 +201,8 @@ class EngineClient(asyncio.Protocol):
         finally:
             del self._calls[number]
 
-    def follow(self, job_id: str, on_event: OnEvent) -> None:
-        """Have the events of a job go to `on_event`."""
+    def follow(self, job_id: str, on_event: Follow) -> None:
+        """Have the events of a job go to `on_event`, with the numbers of those that are stored."""
         self._jobs[job_id] = on_event
 
     def send(self, header: Header) -> None:
@@ -240,22 +241,22 @@ class EngineClient(asyncio.Protocol):
             return
         if header["snapshot"] is None:
             info = JobInfo(header["job"], "", JobStatus.FAILED, 0.0, error="the engine has no such job")
-            on_event(FinishedEvent(info, None, ()))
+            on_event(FinishedEvent(info, None, ()), None)
             return
         info = _info(header["snapshot"])
         try:
             values = frames.unspill(header, buffers)
         except FileNotFoundError:
             lost = replace(info, status=JobStatus.FAILED, error="its result was delivered already")
-            on_event(FinishedEvent(lost, None, ()))
+            on_event(FinishedEvent(lost, None, ()), None)
             return
         if "spill" in header:
             self.send({"type": "received", "job": header["job"]})
         if values:
             result, *values = values
-            on_event(FinishedEvent(info, json.loads(bytes(result)), values))
+            on_event(FinishedEvent(info, json.loads(bytes(result)), values), None)
         else:
-            on_event(FinishedEvent(info, None, ()))
+            on_event(FinishedEvent(info, None, ()), None)
 
 
 class LocalEndpoint:
@@ -281,7 +282,7 @@ class LocalEndpoint:
 
 @dataclass(slots=True)
 class _OpenJob:
-    """A job that has not finished here: what was sent, and how much has come back."""
+    """A job that has not finished here: what was sent, and from which number on its events are new."""
 
     header: Header
     buffers: Sequence[Buffer]
@@ -395,11 +396,11 @@ class LocalBackend:
     def _send_job(self, client: EngineClient, job_id: str) -> None:
         job = self._open_jobs[job_id]
 
-        def relay(event: JobEvent) -> None:
+        def relay(event: JobEvent, number: int | None) -> None:
             if isinstance(event, FinishedEvent):
                 self._open_jobs.pop(job_id, None)
-            elif isinstance(event, STORED_EVENTS):
-                job.seen += 1
+            elif number is not None:
+                job.seen = number + 1
             job.on_event(event)
 
         client.follow(job_id, relay)

@@ -56,7 +56,7 @@ from flash_nb.engine.state import (
     WorkerConnected,
     WorkerLost,
 )
-from flash_nb.engine.store import Store, spill_path
+from flash_nb.engine.store import MAX_EVENTS_PER_JOB, Store, spill_path
 from flash_nb.errors import FlashError
 from flash_nb.jobs import JobStatus
 from flash_nb.settings import Settings
@@ -69,6 +69,7 @@ CLIENT_GRACE_S = 10.0
 DEFAULT_TTL_S = 24 * 3600.0
 RETENTION_S = 24 * 3600.0
 PRUNE_EVERY_S = 600.0
+EVENTS_PER_ATTEMPT = 1_000_000_000
 
 
 class Announcement(Protocol):
@@ -288,10 +289,10 @@ class Server:
     def _tell_phase(self, job_id: str, phase: str) -> None:
         self._tell_watchers(job_id, {"type": "phase", "phase": phase})
 
-    def _tell_watchers(self, job_id: str, event: dict[str, Any]) -> None:
+    def _tell_watchers(self, job_id: str, event: dict[str, Any], number: int | None = None) -> None:
         watchers = self._watchers.get(job_id)
         if watchers:
-            frame = frames.encode({"type": "event", "job": job_id, "event": event})
+            frame = frames.encode({"type": "event", "job": job_id, "event": event, "number": number})
             for peer in watchers:
                 peer.write(frame)
 
@@ -479,7 +480,7 @@ class Server:
 
     async def _confirm(self, peer: Peer, job_id: str) -> None:
         await self.store.flushed()
-        peer.send({"type": "event", "job": job_id, "event": {"type": "stored"}})
+        peer.send({"type": "event", "job": job_id, "event": {"type": "stored"}, "number": None})
 
     async def _watch(self, peer: Peer, job_id: str, seen: int) -> None:
         """Send what a job's watcher has not seen: its events from that number on, its state, its end."""
@@ -488,12 +489,12 @@ class Server:
         if found is None:
             peer.send({"type": "done", "job": job_id, "snapshot": None})
             return
-        for event in self.store.events(job_id, seen):
-            peer.send({"type": "event", "job": job_id, "event": event})
+        for number, event in self.store.events(job_id, seen):
+            peer.send({"type": "event", "job": job_id, "event": event, "number": number})
         if job_id in self.machine.jobs:
             self._watchers.setdefault(job_id, set()).add(peer)
             status = {"type": "status", "snapshot": snapshot(found[0])}
-            peer.send({"type": "event", "job": job_id, "event": status})
+            peer.send({"type": "event", "job": job_id, "event": status, "number": None})
         elif found[1] is not None:
             peer.write(found[1])
 
@@ -541,7 +542,7 @@ class Server:
             case "released":
                 self.post(JobFinished(worker_id, header["job"], error="released"))
             case "event":
-                self._event(header["job"], header["event"])
+                self._event(header)
 
     def _done(self, worker_id: str, header: Header, buffers: Sequence[Buffer]) -> None:
         job_id = header["job"]
@@ -557,13 +558,17 @@ class Server:
         found = self.store.job(job_id)
         return found is not None and spill_path(found[1]) == path
 
-    def _event(self, job_id: str | None, event: dict[str, Any]) -> None:
-        if job_id not in self.machine.jobs:
+    def _event(self, header: Header) -> None:
+        """Store an event and pass it on; its worker numbers it: a crash of ours shifts no numbers."""
+        job = self.machine.jobs.get(header["job"])
+        if job is None:
             return
-        number = self._event_counts.get(job_id, 0)
-        self._event_counts[job_id] = number + 1
-        self.store.save_event(job_id, number, event)
-        self._tell_watchers(job_id, event)
+        number = job.attempts * EVENTS_PER_ATTEMPT + header["number"]
+        count = self._event_counts.get(job.id, 0)
+        self._event_counts[job.id] = count + 1
+        if count < MAX_EVENTS_PER_JOB:
+            self.store.save_event(job.id, number, header["event"])
+        self._tell_watchers(job.id, header["event"], number)
 
 
 def snapshot(job: Job) -> dict[str, Any]:

@@ -108,10 +108,9 @@ class Store:
         )
 
     def save_event(self, job_id: str, number: int, event: dict[str, Any]) -> None:
-        """Note an event of a job for the next flush; after `MAX_EVENTS_PER_JOB` they are dropped."""
-        if number < MAX_EVENTS_PER_JOB:
-            self._events.append((job_id, number, json.dumps(event)))
-            self._changed.set()
+        """Note an event of a job for the next flush; nobody notes more than `MAX_EVENTS_PER_JOB`."""
+        self._events.append((job_id, number, json.dumps(event)))
+        self._changed.set()
 
     async def run(self) -> None:
         """Flush for ever; cancel it, then `close`."""
@@ -185,19 +184,20 @@ class Store:
         rows = self._reader.execute("SELECT * FROM jobs ORDER BY submitted_at DESC LIMIT ?", (limit,))
         return [_job(row) for row in rows]
 
-    def events(self, job_id: str, first: int = 0) -> list[dict[str, Any]]:
-        """Return the events of a job from a number on, in order; call `flushed` before."""
+    def events(self, job_id: str, first: int = 0) -> list[tuple[int, dict[str, Any]]]:
+        """Return the events of a job with their numbers, from a number on; call `flushed` before."""
         rows = self._reader.execute(
-            "SELECT event FROM events WHERE job = ? AND number >= ? ORDER BY number", (job_id, first)
+            "SELECT number, event FROM events WHERE job = ? AND number >= ? ORDER BY number", (job_id, first)
         )
-        waiting = [event for job, number, event in self._events if job == job_id and number >= first]
-        return [json.loads(event) for event in [*(event for (event,) in rows), *waiting]]
+        waiting = [
+            (number, event) for job, number, event in self._events if job == job_id and number >= first
+        ]
+        return [(number, json.loads(event)) for number, event in [*rows, *waiting]]
 
     def event_counts(self) -> dict[str, int]:
         """Return how many events each unfinished job has, so that an engine goes on counting."""
         rows = self._reader.execute(
-            "SELECT job, MAX(number) + 1 FROM events JOIN jobs ON jobs.id = job"
-            " WHERE status IN (?,?) GROUP BY job",
+            "SELECT job, COUNT(*) FROM events JOIN jobs ON jobs.id = job WHERE status IN (?,?) GROUP BY job",
             _UNFINISHED,
         )
         return dict(rows.fetchall())

@@ -16,7 +16,7 @@ Engine to kernel::
 
     welcome     version, spill_folders
     reply       call, result | error
-    event       job, event                    status, phase, stream, display, result, clear, stored
+    event       job, event, number            status, phase, stream, display, result, clear, stored
     done        job, snapshot                 buffers: the result, its values; the last frame of a job
     stopping    …                             somebody ends the engine: do not start it again by yourself
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import itertools
 import json
 import os
 import queue
@@ -36,6 +37,7 @@ class Worker:
         self._unwanted: set[str] = set()
         self._job_id: str | None = None
         self._finished_id: str | None = None
+        self._numbers = itertools.count()
         self._interruptible = False
         self._interrupted_in_send = False
         self._sending = False
@@ -125,6 +127,7 @@ class Worker:
 
     def _run_job(self, header: Header, buffers: Sequence[Buffer]) -> None:
         job_id = header["job"]
+        self._numbers = itertools.count()
         self._capture.begin(self._emit)
         result, values = self._execute(header, buffers)
         self._capture.end()
@@ -167,7 +170,7 @@ class Worker:
 
     def _emit(self, event: dict[str, Any], buffers: Sequence[bytes] = ()) -> None:
         """Send an event; an interrupt waits until the frame is out, or the stream would be broken."""
-        header = {"type": "event", "job": self._job_id, "event": event}
+        header = {"type": "event", "job": self._job_id, "event": event, "number": next(self._numbers)}
         if threading.current_thread() is not threading.main_thread():
             self._channel.send(header, buffers)
             return

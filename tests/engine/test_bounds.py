@@ -131,7 +131,7 @@ def test_the_store_counts_events_of_unfinished_jobs(tmp_path):
             store.save_event("done", number, {"n": number})
         await store.flushed()
         assert store.event_counts() == {"open": 3}
-        assert store.events("open", 2) == [{"n": 2}]
+        assert store.events("open", 2) == [(2, {"n": 2})]
         writing.cancel()
         store.close()
 

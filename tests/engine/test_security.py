@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 import stat
 import struct
+from pathlib import Path
 
 import pytest
-from real import Following, cell, cmdline, read_json, spec, until, values_of
+from real import Following, cell, cmdline, is_alive, read_json, spec, values_of
 
 from flash_nb.backends.local import EngineState, read_state
 from flash_nb.worker import frames
@@ -102,7 +102,7 @@ def test_only_the_user_can_reach_the_engine(world):
             assert mode(world.settings.state_file) == 0o600
             assert mode(world.home / "engine.sock") == 0o600
             client = await world.backends[0].client()
-            assert {mode(os_path) for os_path in map(type(world.home), client.spill_folders)} == {0o700}
+            assert {mode(path) for path in map(Path, client.spill_folders)} == {0o700}
 
     asyncio.run(scenario())
 
@@ -129,8 +129,7 @@ def test_a_worker_sees_neither_the_token_nor_the_secrets_of_the_client(world, mo
             found = values_of(await job.end())
             token = read_json(world.settings.state_file)["api_key"]
             (worker,) = world.workers()
-            with open(f"/proc/{worker}/environ", "rb") as file:  # noqa: ASYNC230, PTH123
-                environ = file.read().decode()
+            environ = Path(f"/proc/{worker}/environ").read_text()
             for text in (environ, json.dumps(found["seen"]), cmdline(worker), " ".join(found["argv"])):
                 assert token not in text
                 assert "rpa_secret" not in text
@@ -138,8 +137,7 @@ def test_a_worker_sees_neither_the_token_nor_the_secrets_of_the_client(world, mo
             assert found["seen"]["MY_TOKEN"] == SECRET
             assert found["seen"]["HOME"].startswith(str(world.home))
             assert token not in cmdline(world.engine_pid())
-            with open(f"/proc/{world.engine_pid()}/environ", "rb") as file:  # noqa: ASYNC230, PTH123
-                assert token not in file.read().decode()
+            assert token not in Path(f"/proc/{world.engine_pid()}/environ").read_text()
 
     asyncio.run(scenario())
 
@@ -199,7 +197,7 @@ def test_a_client_that_sends_nonsense_gets_an_error_and_harms_nobody(world):
             job = Following()
             endpoint.run(cell("x = 1", "x"), job)
             assert values_of(await job.end()) == {"x": 1}
-            await until(lambda: os.path.exists(f"/proc/{state.pid}"))
+            assert is_alive(state.pid)
             world.settings.log_file.write_text("")  # what a broken client caused is in the log: rightly so
 
     asyncio.run(scenario())

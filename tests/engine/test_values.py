@@ -104,7 +104,10 @@ def test_a_cancelled_job_leaves_no_file_behind(world):
 def test_tcp_survives_the_death_of_the_engine(make_world, tmp_path):
     world = make_world(transport="tcp")
     go = tmp_path / "go"
-    source = f"import pathlib, time\nprint('started')\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.01)\nx = 1"
+    source = (
+        "import pathlib, time\nprint('started')\n"
+        f"while not pathlib.Path({str(go)!r}).exists(): time.sleep(0.01)\nx = 1"
+    )
 
     async def scenario():
         async with world.endpoint() as endpoint:

@@ -65,7 +65,8 @@ def test_every_name_has_its_own_size():
 def test_an_alias_costs_next_to_nothing():
     value = list(range(10_000))
     _, encoder = round_trip(a=value, b=value)
-    assert encoder.sizes["b"] < 20 < 10_000 < encoder.sizes["a"]
+    assert encoder.sizes["a"] > 10_000
+    assert encoder.sizes["b"] < 20
 
 
 def test_large_arrays_travel_out_of_band_and_come_back_writable():
