@@ -26,6 +26,7 @@ Resolve = Callable[[str], Any]
 
 MAIN = "__main__"
 IN_BAND_BYTES = 16_384
+_ISLAND = ("flash_nb.worker.", "flash_worker.")  # this package's names in a notebook and on a worker
 _ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
@@ -41,6 +42,13 @@ class EncodeError(Exception):
         super().__init__(f"{name}: {type(cause).__name__}: {cause}")
         self.name = name
         self.cause = cause
+
+
+class DecodeError(Exception):
+    """A value cannot be had here, e.g. because its module is not installed."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(f"{type(cause).__name__}: {cause}")
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
@@ -75,7 +83,41 @@ class _Unpickler(pickle.Unpickler):
         self._resolve = resolve
 
     def find_class(self, module: str, name: str) -> Any:
-        return self._resolve(name) if module == MAIN else super().find_class(module, name)
+        if module == MAIN:
+            return self._resolve(name)
+        if module.startswith(_ISLAND):
+            module = f"{__package__}.{module.rpartition('.')[2]}"
+        return super().find_class(module, name)
+
+
+class _Tolerant(_Unpickler):
+    """Puts a stand-in where a value needs what this process does not have, and reads on.
+
+    Attributes:
+        missing: What was wrong with the first one.
+    """
+
+    missing: Exception | None = None
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return super().find_class(module, name)
+        except Exception as error:  # noqa: BLE001 - a definition may fail where it is executed again
+            self.missing = self.missing or error
+            # No pickle holds a generator: that is how a stand-in is found inside a value.
+            return type(name, (_StandIn,), {"__module__": module, "mark": (_ for _ in ())})
+
+
+class _StandIn:
+    """Swallows all that a pickle does to an object."""
+
+    def __new__(cls, *_: object, **__: object) -> _StandIn:  # noqa: PYI034 - Self is newer than Python 3.10
+        return super().__new__(cls)
+
+    def _swallow(self, *_: object, **__: object) -> None:
+        pass
+
+    __init__ = __setstate__ = __setitem__ = append = extend = add = __setattr__ = _swallow  # type: ignore[assignment]
 
 
 class Encoder:
@@ -123,6 +165,28 @@ def decode_all(buffers: Sequence[Buffer], resolve: Resolve) -> Iterator[Any]:
     end = memoryview(buffers[0]).nbytes
     while file.tell() < end:
         yield unpickler.load()
+
+
+def decode_each(buffers: Sequence[Buffer], resolve: Resolve) -> Iterator[Any | DecodeError]:
+    """Yield like `decode_all`, but a `DecodeError` for a value that cannot be had here."""
+    file = io.BytesIO(buffers[0])
+    unpickler = _Tolerant(file, buffers[1:], resolve)
+    end = memoryview(buffers[0]).nbytes
+    while file.tell() < end:
+        try:
+            value = unpickler.load()
+        except Exception as error:  # noqa: BLE001 - the versions of a package may differ
+            while True:  # the rest of the stream is lost with it
+                yield DecodeError(error)
+        yield value if unpickler.missing is None or _is_whole(value) else DecodeError(unpickler.missing)
+
+
+def _is_whole(value: Any) -> bool:
+    try:
+        encode(value, never_portable)
+    except EncodeError:
+        return False
+    return True
 
 
 def encode(value: Any, portable: Portable, modules: set[str] | None = None) -> list[Buffer]:
