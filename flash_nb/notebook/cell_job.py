@@ -8,17 +8,23 @@ cell on every version of ipykernel.
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import linecache
 import queue
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
+
+from IPython.core.displayhook import DisplayHook
 
 from flash_nb.cells.plan import CellPlan, plan_cell
 from flash_nb.cells.shell import Translated, translate
-from flash_nb.errors import UndefinedNameError, did_you_mean
+from flash_nb.errors import CellError, UndefinedNameError, did_you_mean
 from flash_nb.jobs import (
+    ClearEvent,
     DisplayEvent,
     FinishedEvent,
     JobEvent,
@@ -70,8 +76,7 @@ class CellText:
         source = "\n" + body
         filename = name_code(source, raw)
         linecache.cache[filename] = (len(raw), None, raw.splitlines(keepends=True), filename)
-        translated = translate(body)
-        return cls(raw, filename, replace(translated, source="\n" + translated.source))
+        return cls(raw, filename, translate(source))
 
 
 @dataclass(frozen=True)
@@ -99,8 +104,27 @@ class PreparedCell:
             "inputs": list(self.inputs),
             "outputs": list(self.outputs),
             "definitions": [item["name"] for item in self.definitions],
-            "show_value": not self.text.raw.rstrip().endswith(";"),
+            "show_value": not DisplayHook.semicolon_at_end_of_expression(self.text.translated.source),
         }
+
+
+def check_syntax(raw: str, name_code: Callable[[str, str], str]) -> None:
+    """Raise the syntax error of a remote cell, if it has one.
+
+    Args:
+        raw: The cell, the magic line included.
+        name_code: As for `CellText.of`.
+    """
+    source = "\n" + raw.partition("\n")[2]
+    with contextlib.suppress(CellError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the worker says it again
+        try:
+            compile(
+                translate(source).source, "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
+            )
+        except SyntaxError as error:
+            error.filename = name_code(source, raw)
+            raise
 
 
 def plan(text: CellText, known: frozenset[str]) -> CellPlan:
@@ -169,6 +193,13 @@ def _definition_items(text: CellText, found: CellPlan, options: CellOptions) -> 
     return [Source(definitions[name], text.filename).item for name in wanted if name in definitions]
 
 
+class ShowRecord(Protocol):
+    """Shows the record of one job."""
+
+    def __call__(self, view: JobView, *, again: bool = False) -> None:
+        """Display it when first called or `again`, else update it."""
+
+
 class CellJob:
     """A cell's job, from submission to the names that it binds.
 
@@ -177,7 +208,7 @@ class CellJob:
         resource: What it runs on.
         cell: The prepared cell.
         namespace: The user's.
-        show_record: Displays or updates the record.
+        show_record: Displays or updates the record; displays it if it is to be shown `again`.
     """
 
     def __init__(
@@ -186,7 +217,7 @@ class CellJob:
         resource: ServerlessResource,
         cell: PreparedCell,
         namespace: dict[str, Any],
-        show_record: Callable[[JobView], None],
+        show_record: ShowRecord,
     ) -> None:
         self._cell = cell
         self._namespace = namespace
@@ -292,6 +323,9 @@ class CellJob:
                 self._finish(event)
             case DisplayEvent(is_result=True):
                 self.value = event
+            case ClearEvent():  # it clears the record too
+                outputs.show(event)
+                self._show_record(self.view, again=True)
             case _:
                 outputs.show(event)
 

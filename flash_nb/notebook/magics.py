@@ -13,6 +13,8 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, magics_class
 
+from flash_nb.notebook import options
+
 if TYPE_CHECKING:
     from flash_nb.cells.plan import CellPlan
     from flash_nb.jobs import DisplayEvent
@@ -37,8 +39,8 @@ class FlashMagics(Magics):
 
     @cell_magic
     def flash_remote(self, line: str, cell: str) -> Any:
-        """Run this cell on a worker; see `usage`."""
-        from flash_nb.notebook import cell_job, options
+        # Its docstring, which `%%flash_remote?` shows, is the usage text: see below.
+        from flash_nb.notebook import cell_job
 
         chosen = options.parse(line)
         text = cell_job.CellText.of(line, cell, self._name_code)
@@ -48,12 +50,26 @@ class FlashMagics(Magics):
             return self._define(text, plan, chosen, resource)
         return self._run(text, plan, chosen, resource)
 
+    flash_remote.__doc__ = options.usage()
+
+    def check_syntax(self, lines: list[str]) -> list[str]:
+        """Raise the syntax error of a remote cell before it runs; called as an input transformer.
+
+        IPython shows the traceback through all frames for one that comes later.
+        """
+        if lines and lines[0].startswith("%%flash_remote"):
+            from flash_nb.notebook import cell_job
+
+            cell_job.check_syntax("".join(lines), self._name_coming_code)
+        return lines
+
     def bind_detached(self, *_: object) -> None:
         """Bind the names of detached cells that finished; called before each cell."""
         for job in list(self._detached):
+            done = job.job.done()  # asked first: its last event is there then
             while not job.events.empty():
                 job.receive(job.events.get())
-            if job.job.done():
+            if done:
                 self._detached.remove(job)
 
     # --- running ------------------------------------------------------------------------------
@@ -66,13 +82,19 @@ class FlashMagics(Magics):
 
         namespace = self._shell.user_ns
         cell = cell_job.prepare(text, plan, chosen, namespace)
-        job = cell_job.CellJob(current_session(), resource, cell, namespace, _Record())
+        record = _Record(live=hasattr(self._shell, "kernel"))
+        job = cell_job.CellJob(current_session(), resource, cell, namespace, record)
         job.start()
         if chosen.detach:
             job.wait_stored()
             self._detached.append(job)
             return None
-        job.wait()
+        try:
+            job.wait()
+        except KeyboardInterrupt as interrupt:
+            shown = [f"KeyboardInterrupt: job {job.job.id} is cancelled."]
+            interrupt._render_traceback_ = lambda: shown  # type: ignore[attr-defined]
+            raise
         exception = job.job.output().exception
         if exception is not None:
             raise self._shown_as_local(exception)
@@ -107,7 +129,15 @@ class FlashMagics(Magics):
 
     def _name_code(self, source: str, raw: str) -> str:
         """Register code with IPython, so that tracebacks call it ``Cell In[n]``."""
-        name: str = self._shell.compile.cache(source, self._shell.execution_count, raw_code=f"#flash\n{raw}")
+        # Not `execution_count`: IPython 9 has counted this cell when it runs, IPython 8 has not.
+        return self._register(source, raw, self._shell.displayhook.prompt_count)
+
+    def _name_coming_code(self, source: str, raw: str) -> str:
+        """Do the same for a cell that has not begun to run."""
+        return self._register(source, raw, self._shell.execution_count)
+
+    def _register(self, source: str, raw: str, number: int) -> str:
+        name: str = self._shell.compile.cache(source, number, raw_code=f"#flash\n{raw}")
         return name
 
     def _resource(self, chosen: CellOptions) -> ServerlessResource:
@@ -143,19 +173,31 @@ class RemoteValue:
 
 
 class _Record:
-    """Shows the record of one job: displayed once, then updated in place."""
+    """Shows the record of one job: displayed once, then updated in place.
 
-    def __init__(self) -> None:
-        self._display_id: str | None = None
+    A terminal cannot update what it has shown: there it is printed at the end.
 
-    def __call__(self, view: JobView) -> None:
+    Args:
+        live: Whether displays can be updated.
+    """
+
+    def __init__(self, *, live: bool) -> None:
+        self._live = live
+        self._display_id = f"flash-{uuid.uuid4().hex}"
+        self._shown = False
+
+    def __call__(self, view: JobView, *, again: bool = False) -> None:
         from IPython.display import publish_display_data
 
         from flash_nb.notebook.record import render_html, render_text
 
+        if not self._live:
+            if view.status.is_final:
+                print(render_text(view))
+            return
         data = {"text/html": render_html(view), "text/plain": render_text(view)}
-        update = self._display_id is not None
-        self._display_id = self._display_id or f"flash-{uuid.uuid4().hex}"
+        update = self._shown and not again
+        self._shown = True
         publish_display_data(data, {}, transient={"display_id": self._display_id}, update=update)
 
 
@@ -181,12 +223,15 @@ def _make_resource(chosen: CellOptions) -> ServerlessResource:
 def load(shell: InteractiveShell) -> None:
     """Register the magics; what ``%load_ext flash_nb`` calls."""
     from flash_nb.notebook.asyncio_run import rewrite
+    from flash_nb.notebook.magic_line import hoist
 
     if getattr(shell, "_flash_magics", None) is not None:
         return
     magics = FlashMagics(shell)
     shell.register_magics(magics)
     shell.events.register("pre_run_cell", magics.bind_detached)
+    shell.input_transformers_cleanup.insert(0, hoist)  # before IPython drops blank lines
+    shell.input_transformers_cleanup.append(magics.check_syntax)
     shell.input_transformers_post.append(rewrite)
     shell._flash_magics = magics  # type: ignore[attr-defined]
 
@@ -194,11 +239,14 @@ def load(shell: InteractiveShell) -> None:
 def unload(shell: InteractiveShell) -> None:
     """Take back what `load` did."""
     from flash_nb.notebook.asyncio_run import rewrite
+    from flash_nb.notebook.magic_line import hoist
 
     magics = getattr(shell, "_flash_magics", None)
     if magics is None:
         return
     shell.events.unregister("pre_run_cell", magics.bind_detached)
+    shell.input_transformers_cleanup.remove(hoist)
+    shell.input_transformers_cleanup.remove(magics.check_syntax)
     shell.input_transformers_post.remove(rewrite)
     for kind, names in magics.magics.items():
         for name in names:

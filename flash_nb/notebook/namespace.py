@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flash_nb.worker.codec import Decoder
+from flash_nb.worker.codec import MAIN, Decoder
 from flash_nb.worker.frames import Buffer
 from flash_nb.worker.namespace import Definitions, Item, MissingModuleError, import_module
-
-_IN_PLACE = (list, dict, set)
 
 
 @dataclass
@@ -46,8 +44,8 @@ def bind(
 ) -> Bound:
     """Bind what a cell brought back, as if it had run here.
 
-    A list, dict or set that the cell changed in place is changed in place here too, so that other
-    names for it see the change.
+    A list, dict, array, table or object that the cell changed in place is changed in place here too, so
+    that other names for it see the change. Other results that hold it hold a copy of it.
 
     Args:
         namespace: The user's.
@@ -92,7 +90,7 @@ def _bind_value(
     except Exception as error:  # noqa: BLE001 - unpickling runs code of packages, which may be absent here
         bound.unbound.append((name, f"{type(error).__name__}: {error}"))
     else:
-        namespace[name] = _merge(namespace[name], value) if name in changed else value
+        namespace[name] = _merge(namespace.get(name), value) if name in changed else value
         bound.names.append(name)
         bound.kinds[name] = type(value).__name__
 
@@ -108,11 +106,23 @@ def _bind_definition(pending: Definitions, name: str, bound: Bound) -> None:
 
 def _merge(old: Any, new: Any) -> Any:
     """Give an object the content of its changed copy, where its type makes that simple."""
-    if type(old) is not type(new) or not isinstance(new, _IN_PLACE):
+    kind = type(new)
+    if type(old) is not kind:
         return new
-    old.clear()
-    if isinstance(old, list):
-        old.extend(new)
-    else:
+    if kind in {list, bytearray}:
+        old[:] = new
+    elif kind in {dict, set}:
+        old.clear()
         old.update(new)
+    elif kind.__module__ == MAIN and kind.__base__ is object and not hasattr(kind, "__slots__"):
+        vars(old).clear()
+        vars(old).update(vars(new))
+    elif kind.__module__.partition(".")[0] == "pandas" and hasattr(old, "_update_inplace"):
+        old._update_inplace(new)  # what pandas itself does for inplace=True
+    elif kind.__module__ == "numpy" and getattr(old, "shape", ()) == getattr(new, "shape", None):
+        if old.dtype != new.dtype or not old.flags.writeable:
+            return new
+        old[...] = new
+    else:
+        return new
     return old

@@ -70,7 +70,12 @@ def _seconds(text: str) -> float:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser; its help is the magic's usage text."""
-    made = _Parser(prog="%%flash_remote", add_help=False, allow_abbrev=False)
+    made = _Parser(
+        prog="%%flash_remote",
+        add_help=False,
+        allow_abbrev=False,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, width=88),
+    )
     where = made.add_argument_group("where it runs")
     where.add_argument(
         "-r", "--resource", default="", metavar="RESOURCE", help="a variable that holds a resource"
@@ -110,6 +115,11 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--run", action="store_true", help="run the cell, even if it only defines functions")
     how.add_argument("--define", action="store_true", help="make its functions remote, and run nothing")
     return made
+
+
+def usage() -> str:
+    """Return what ``%%flash_remote?`` shows."""
+    return f"Run this cell on a worker.\n\n{parser().format_help()}"
 
 
 def parse(line: str) -> CellOptions:

@@ -1,11 +1,15 @@
 """A worker's exception as a real one: its own type where this side knows it, its own traceback.
 
-The frames are rebuilt (tblib does it), so that IPython renders ``Cell In[3], line 5`` with the
-text of the cell, as for an exception that was raised here.
+The frames are rebuilt, so that IPython renders ``Cell In[3], line 5`` with the text of the cell, as for
+an exception that was raised here. Not by tblib: its frames do not say where their function starts,
+and IPython shows the wrong lines for those.
 """
 
 from __future__ import annotations
 
+import ast
+import sys
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -80,19 +84,34 @@ def _exception(
     return RemoteExecutionError(f"{entry['type']}: {entry['message']}{reason}")
 
 
-def _traceback(frames: Sequence[tuple[str, int, str]]) -> Any:
-    from tblib import Traceback
+def _traceback(frames: Sequence[dict[str, Any]]) -> types.TracebackType | None:
+    trace: types.TracebackType | None = None
+    for described in reversed(frames):
+        innermost = _raise_at(**described)
+        trace = types.TracebackType(trace, innermost.tb_frame, innermost.tb_lasti, innermost.tb_lineno)
+    return trace
 
-    described: dict[str, Any] | None = None
-    for filename, line, function in reversed(frames):
-        described = {
-            "tb_frame": {
-                "f_globals": {"__name__": "__main__", "__file__": filename},
-                "f_locals": {},
-                "f_lineno": line,
-                "f_code": {"co_filename": filename, "co_name": function},
-            },
-            "tb_lineno": line,
-            "tb_next": described,
-        }
-    return Traceback.from_dict(described).as_traceback() if described else None
+
+def _raise_at(
+    *, file: str, function: str, first_line: int, span: tuple[int, int, int, int]
+) -> types.TracebackType:
+    """Raise at a place of a function that need not exist; return the traceback of that frame alone."""
+    tree = ast.parse("def f(): raise Exception")
+    definition = tree.body[0]
+    assert isinstance(definition, ast.FunctionDef)
+    line, end_line, column, end_column = span
+    for node in ast.walk(definition):
+        if isinstance(node, (ast.stmt, ast.expr)):
+            node.lineno, node.end_lineno, node.col_offset, node.end_col_offset = (
+                line, end_line, column, end_column,
+            )  # fmt: skip
+    definition.lineno = min(first_line, line)
+    code = next(each for each in compile(tree, file, "exec").co_consts if isinstance(each, types.CodeType))
+    names = {"co_name": function} | ({"co_qualname": function} if sys.version_info >= (3, 11) else {})
+    try:
+        types.FunctionType(code.replace(**names), {"__name__": "__main__", "__file__": file})()
+    except Exception as raised:  # noqa: BLE001 - raised on purpose
+        assert raised.__traceback__ is not None
+        assert raised.__traceback__.tb_next is not None
+        return raised.__traceback__.tb_next
+    raise AssertionError

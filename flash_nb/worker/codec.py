@@ -27,6 +27,7 @@ Resolve = Callable[[str], Any]
 
 MAIN = "__main__"
 IN_BAND_BYTES = 16_384
+_ISLAND = ("flash_nb.worker.", "flash_worker.")  # this package's names in a notebook and on a worker
 _ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
@@ -76,7 +77,11 @@ class _Unpickler(pickle.Unpickler):
         self._resolve = resolve
 
     def find_class(self, module: str, name: str) -> Any:
-        return self._resolve(name) if module == MAIN else super().find_class(module, name)
+        if module == MAIN:
+            return self._resolve(name)
+        if module.startswith(_ISLAND):
+            module = f"{__package__}.{module.rpartition('.')[2]}"
+        return super().find_class(module, name)
 
 
 class _PatientUnpickler(_Unpickler):
@@ -86,12 +91,12 @@ class _PatientUnpickler(_Unpickler):
     would be wrong.
     """
 
-    missing: ImportError | AttributeError | None = None
+    missing: Exception | None = None
 
     def find_class(self, module: str, name: str) -> Any:
         try:
             return super().find_class(module, name)
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # noqa: BLE001 - a definition may fail where it is executed again
             self.missing = self.missing or error
             return _StandIn
 
@@ -198,8 +203,8 @@ class Decoder:
         """Return the next value.
 
         Raises:
-            ImportError, AttributeError: Its class does not exist here.
-            Exception: What its own code raised, for it and for all after it.
+            Exception: Why its class cannot be had here; or what its own code raised, and then it is
+                raised for all after it too.
         """
         if self._broken is not None:
             raise self._broken

@@ -109,6 +109,7 @@ def _replace_functions(module: ModuleType | None) -> None:
     for item in (display, update_display, clear_output, publish_display_data, DisplayHandle):
         if hasattr(module, item.__name__):
             setattr(module, item.__name__, item)
+            item.__module__ = _IPYTHON  # so they come back to the notebook as IPython's
 
 
 # --- IPython's functions ---------------------------------------------------------------------------

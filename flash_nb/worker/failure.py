@@ -9,6 +9,7 @@ from __future__ import annotations
 import traceback
 import types
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def describe(error: BaseException, portable: Portable) -> tuple[dict[str, Any], 
     """Return the error as a JSON object and the buffers with its pickles.
 
     The object has ``type``, ``message``, ``text`` (the formatted traceback) and ``chain``: one
-    entry an exception, the raised one first, each with ``frames`` (file, line, function), ``link``
+    entry an exception, the raised one first, each with ``frames`` (see `_frames`), ``link``
     ("cause" or "context": how the one before refers to it) and ``buffers`` (how many hold its
     pickle; 0 if it cannot be pickled).
     """
@@ -72,14 +73,31 @@ def _pickle(error: BaseException, portable: Portable) -> list[Buffer]:
         return []
 
 
-def _frames(trace: types.TracebackType | None) -> list[tuple[str, int, str]]:
+def _frames(trace: types.TracebackType | None) -> list[dict[str, Any]]:
+    """Return where each frame stands: ``span`` is (line, last line, column, last column)."""
     frames = []
     while trace is not None:
         code = trace.tb_frame.f_code
         if not code.co_filename.startswith(_ISLAND):
-            frames.append((code.co_filename, trace.tb_lineno, code.co_name))
+            frames.append(
+                {
+                    "file": code.co_filename,
+                    "function": code.co_name,
+                    "first_line": code.co_firstlineno,
+                    "span": _span(trace),
+                }
+            )
         trace = trace.tb_next
     return frames
+
+
+def _span(trace: types.TracebackType) -> tuple[int, int, int, int]:
+    code, line = trace.tb_frame.f_code, trace.tb_lineno
+    if hasattr(code, "co_positions"):  # since Python 3.11
+        found = next(islice(code.co_positions(), trace.tb_lasti // 2, None), ())
+        if found and None not in found:
+            return found
+    return line, line, 0, 0
 
 
 def _format(error: BaseException) -> str:

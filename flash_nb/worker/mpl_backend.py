@@ -28,12 +28,14 @@ def __getattr__(name: str) -> Any:
 
 @functools.cache
 def _manager_type() -> Any:
+    from matplotlib._pylab_helpers import Gcf
     from matplotlib.backend_bases import FigureManagerBase
 
     class NotebookManager(FigureManagerBase):
         def show(self) -> None:
-            """Display the figure: ``fig.show()`` comes here."""
+            """Display the figure and close it, so that the end of the cell does not show it again."""
             display(self.canvas.figure)
+            Gcf.destroy(self)
 
     return NotebookManager
 

@@ -57,6 +57,7 @@ class Reply:
     ename: str = ""
     evalue: str = ""
     traceback: str = ""
+    paged: str = ""
     order: list[str] = field(default_factory=list)
     idle: bool = False
     clear_next: bool = False
@@ -105,7 +106,11 @@ class Kernel:
 
     def start(self, code: str) -> Reply:
         """Execute a cell without waiting."""
-        return self._note(self._client.execute(textwrap.dedent(code).strip(), stop_on_error=True))
+        return self.start_as_is(textwrap.dedent(code).strip())
+
+    def start_as_is(self, code: str) -> Reply:
+        """Execute a cell without taking off its indentation and its blank lines."""
+        return self._note(self._client.execute(code, stop_on_error=True))
 
     def wait(
         self,
@@ -153,6 +158,11 @@ class Kernel:
         if reply is not None and message["msg_type"] == "execute_reply":
             content = message["content"]
             reply.status = content["status"]
+            if not reply.ename:  # a UsageError is text on stderr, not an error message
+                reply.ename, reply.evalue = content.get("ename", ""), content.get("evalue", "")
+            for payload in content.get("payload", ()):
+                if payload["source"] == "page":
+                    reply.paged += _ANSI.sub("", payload["data"]["text/plain"])
             if content.get("user_expressions"):
                 reply.evalue = json.dumps(content["user_expressions"])
 
@@ -302,3 +312,9 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has used."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")

@@ -103,8 +103,8 @@ FIGURES = {
     "shown": "plt.plot([1, 2])\nplt.show()",
     "shown by itself": "figure, axes = plt.subplots()\naxes.plot([1, 2])\nfigure.show()",
     "two": "plt.plot([1])\nplt.show()\nplt.plot([2])\nplt.show()",
-    "last expression": "figure = plt.figure()\nfigure",
-    "displayed and closed": "figure = plt.figure()\ndisplay(figure)\nplt.close(figure)",
+    "last expression": "figure, axes = plt.subplots()\nfigure",
+    "displayed and closed": "figure, axes = plt.subplots()\ndisplay(figure)\nplt.close(figure)",
 }
 
 

@@ -1,0 +1,98 @@
+"""Loading, help, where the magic line stands, detached cells, and IPython in a terminal."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Engine, Kernel
+
+
+def test_load_twice_reload_unload(kernel: Kernel) -> None:
+    kernel.run("%load_ext flash_nb").ok()
+    kernel.run("%reload_ext flash_nb").ok()
+    kernel.remote("n = 1").ok()
+    assert kernel.value("len(get_ipython().events.callbacks['pre_run_cell'])") == kernel.value(
+        "len({*get_ipython().events.callbacks['pre_run_cell']})"
+    )
+    kernel.run("%unload_ext flash_nb").ok()
+    try:
+        reply = kernel.remote("n = 2")
+        assert "not found" in reply.stderr
+        assert kernel.run("import asyncio; asyncio.run(asyncio.sleep(0))").ename == "RuntimeError"
+    finally:
+        kernel.run("%load_ext flash_nb").ok()
+    kernel.remote("n = 3").ok()
+    assert kernel.value("n") == 3
+
+
+def test_help_lists_the_options(kernel: Kernel) -> None:
+    shown = kernel.run("%%flash_remote?").ok().paged
+    for option in ("--gpu GROUP", "--deps a,b", "--timeout S", "--detach", "a GPU group such as AMPERE_80"):
+        assert option in shown
+
+
+@pytest.mark.parametrize("above", ["# a comment\n", "\n\n", "\n# one\n\n# two\n"])
+def test_comments_and_blank_lines_above(kernel: Kernel, above: str) -> None:
+    reply = kernel.start_as_is(f"{above}%%flash_remote\nlow = 1\nlow / 0")
+    kernel.wait(reply)
+    assert reply.ename == "ZeroDivisionError"
+    assert f"line {above.count(chr(10)) + 3}" in reply.traceback
+    assert kernel.value("low") == 1
+
+
+def test_detach(kernel: Kernel, tmp_path: Path) -> None:
+    flag = tmp_path / "go"
+    reply = kernel.remote(
+        f"""
+        import pathlib, time
+        while not pathlib.Path({str(flag)!r}).exists(): time.sleep(0.01)
+        print("in the end")
+        late = 5
+        """,
+        "--detach",
+    ).ok()
+    assert kernel.run("'late' in globals()").ok().result["text/plain"] == "False"
+    assert "completed" not in reply.record
+    flag.touch()
+    later = ""
+    for _ in range(100):
+        cell = kernel.run("import time; time.sleep(0.05); 'late' in globals()").ok()
+        later += cell.stdout
+        if cell.result["text/plain"] == "True":
+            break
+    assert kernel.value("late") == 5
+    assert later == "in the end\n"
+    assert "✓ completed" in reply.record
+
+
+def test_detached_failure(kernel: Kernel) -> None:
+    reply = kernel.remote("print(1)\n1 / 0", "--detach").ok()
+    for _ in range(100):
+        kernel.run("import time; time.sleep(0.05)").ok()
+        if "failed" in reply.record:
+            break
+    assert "ZeroDivisionError" in reply.record
+
+
+def test_terminal(engine: Engine) -> None:
+    cell = "import time\nfor n in range(3): print(n, flush=True); time.sleep(0.3)\nv = n * 2\nv"
+    script = (
+        f"%load_ext flash_nb\nget_ipython().run_cell_magic('flash_remote', '', {cell!r})\nprint('here', v)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-m", "IPython", "--no-banner", "--simple-prompt", "--colors=NoColor"],
+        input=script,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert ran.stdout.count("completed cell on notebook") == 1
+    assert "running" not in ran.stdout
+    assert "queued" not in ran.stdout
+    assert "0\n1\n2\n" in ran.stdout
+    assert "Out[2]: 4" in ran.stdout
+    assert "here 4" in ran.stdout
