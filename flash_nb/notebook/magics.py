@@ -38,7 +38,7 @@ class FlashMagics(Magics):
         self._detached: list[CellJob] = []
 
     @cell_magic
-    def flash_remote(self, line: str, cell: str) -> Any:
+    def flash_remote(self, line: str, cell: str) -> Any:  # noqa: D102
         # Its docstring, which `%%flash_remote?` shows, is the usage text: see below.
         from flash_nb.notebook import cell_job
 

@@ -107,11 +107,13 @@ def _raise_at(
             )  # fmt: skip
     definition.lineno = min(first_line, line)
     code = next(each for each in compile(tree, file, "exec").co_consts if isinstance(each, types.CodeType))
-    names = {"co_name": function} | ({"co_qualname": function} if sys.version_info >= (3, 11) else {})
+    code = code.replace(co_name=function)
+    if sys.version_info >= (3, 11):
+        code = code.replace(co_qualname=function)
     try:
-        types.FunctionType(code.replace(**names), {"__name__": "__main__", "__file__": file})()
+        types.FunctionType(code, {"__name__": "__main__", "__file__": file})()
     except Exception as raised:  # noqa: BLE001 - raised on purpose
-        assert raised.__traceback__ is not None
-        assert raised.__traceback__.tb_next is not None
-        return raised.__traceback__.tb_next
-    raise AssertionError
+        own_frame = raised.__traceback__
+    trace = own_frame and own_frame.tb_next
+    assert trace is not None
+    return trace

@@ -94,9 +94,10 @@ def _frames(trace: types.TracebackType | None) -> list[dict[str, Any]]:
 def _span(trace: types.TracebackType) -> tuple[int, int, int, int]:
     code, line = trace.tb_frame.f_code, trace.tb_lineno
     if hasattr(code, "co_positions"):  # since Python 3.11
-        found = next(islice(code.co_positions(), trace.tb_lasti // 2, None), ())
-        if found and None not in found:
-            return found
+        where = next(islice(code.co_positions(), trace.tb_lasti // 2, None), (None,) * 4)
+        first, last, start, end = where
+        if first is not None and last is not None and start is not None and end is not None:
+            return first, last, start, end
     return line, line, 0, 0
 
 
