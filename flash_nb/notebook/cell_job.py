@@ -350,7 +350,9 @@ class CellJob:
         bound = bind(
             self._namespace,
             items=result["namespace"],
-            definitions=self._cell.definitions if result["ok"] else (),
+            definitions=[
+                item for item in self._cell.definitions if item["name"] in result.get("defined", ())
+            ],
             buffers=event.buffers[: result["counts"][0]],
             changed=result.get("changed", ()),
             deleted=result.get("deleted", ()),

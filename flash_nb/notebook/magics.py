@@ -106,7 +106,7 @@ class FlashMagics(Magics):
 
         if not isinstance(exception, FlashError) or exception.__traceback__ is not None:
             shown = self._shell.InteractiveTB.structured_traceback(
-                type(exception), exception, exception.__traceback__
+                type(exception), exception, exception.__traceback__, tb_offset=0
             )
             exception._render_traceback_ = lambda: shown  # type: ignore[attr-defined]
         return exception

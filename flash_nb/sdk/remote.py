@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from flash_nb.errors import ResourceError, did_you_mean
+from flash_nb.errors import ResourceError, SerializationError, did_you_mean
 from flash_nb.jobs import FinishedEvent, JobOutput, JobStatus, new_job_id
 from flash_nb.resources.serverless import ServerlessResource
 from flash_nb.sdk.capture import Collector, check_size, unpicklable
@@ -324,7 +324,13 @@ def _submit(
 
 def _decode(event: FinishedEvent, resolve: Callable[[str], Any]) -> Any:
     assert event.result is not None
-    return decode(event.buffers[: event.result["counts"][0]], resolve)
+    try:
+        return decode(event.buffers[: event.result["counts"][0]], resolve)
+    except Exception as error:
+        raise SerializationError(
+            f"The result cannot be read here: {type(error).__name__}: {error}.",
+            hint="Install the package that it comes from here too, or return plain data.",
+        ) from error
 
 
 def _release(resource: ServerlessResource, instance: str) -> None:

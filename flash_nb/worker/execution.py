@@ -99,6 +99,7 @@ class Executor:
             "namespace": outputs.items,
             "changed": changed,
             "unbound": outputs.unbound,
+            "defined": [name for name in request["definitions"] if name in names],
             "deleted": [n for n in request["inputs"] if n not in names],
             "sizes": outputs.sizes,
             "counts": [len(outputs.buffers), len(pickles)],

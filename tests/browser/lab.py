@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from urllib.parse import quote
 import nbformat
 from playwright.sync_api import Locator, Page, expect
 
-TIMEOUT_S = 20
+TIMEOUT_S = 60
 
 RECORD = re.compile(r"(queued|running|completed|failed|cancelled|timed out) .* on ")
 QUIET = {  # settings that only keep JupyterLab from asking: nothing here changes a notebook
@@ -154,8 +154,22 @@ class OpenNotebook:
         self.page.goto(self.lab.address(self.name))
         self.page.locator("#jupyterlab-splash").wait_for(state="detached")
         expect(self.cell(0)).to_be_visible()
+        self._wait_for_kernel()
+        self._wait(self._kernel_is_ready, "its kernel is not ready")
         status = self.page.locator(".jp-Notebook-ExecutionIndicator:visible")
         expect(status).to_have_attribute("data-status", "idle")
+
+    def _wait_for_kernel(self) -> None:
+        """Wait until the page is connected to an idle kernel: before, running a cell asks for one."""
+        give_up_at = time.monotonic() + TIMEOUT_S
+        while not any(self._is_connected(session) for session in self.lab.request("GET", "api/sessions")):
+            assert time.monotonic() < give_up_at, "no kernel was started for the notebook"
+            self.page.wait_for_timeout(100)
+
+    def _is_connected(self, session: dict[str, Any]) -> bool:
+        kernel = session["kernel"]
+        connected = kernel["connections"] > 0 and kernel["execution_state"] == "idle"
+        return bool(session["path"] == self.name and connected)
 
     def cell(self, number: int) -> Locator:
         """Return a cell, counted from 0."""
@@ -190,14 +204,23 @@ class OpenNotebook:
         """Save, and wait until the file is written."""
         before = self.file.stat().st_mtime_ns
         self._choose("File", "Save Notebook")
-        give_up_at = time.monotonic() + TIMEOUT_S
-        while self.file.stat().st_mtime_ns == before:
-            assert time.monotonic() < give_up_at, "it was not saved"
-            self.page.wait_for_timeout(50)
+        self._wait(lambda: self.file.stat().st_mtime_ns != before, "it was not saved")
 
     def screenshot(self, name: str) -> None:
         """Keep a picture of the page."""
         self.page.screenshot(path=self.screenshots / f"{name}.png")
+
+    def _kernel_is_ready(self) -> bool:
+        """Tell whether the page is connected to an idle kernel; before, it would ask which one."""
+        kernels = [s["kernel"] for s in self.lab.request("GET", "api/sessions") if s["path"] == self.name]
+        return any(kernel["connections"] and kernel["execution_state"] == "idle" for kernel in kernels)
+
+    def _wait(self, condition: Callable[[], bool], otherwise: str) -> None:
+        """Wait for something that the page does not show."""
+        give_up_at = time.monotonic() + TIMEOUT_S
+        while not condition():
+            assert time.monotonic() < give_up_at, otherwise
+            self.page.wait_for_timeout(100)
 
     def _choose(self, menu: str, entry: str) -> None:
         self.page.locator(".lm-MenuBar-itemLabel").get_by_text(menu, exact=True).click()

@@ -20,9 +20,9 @@ import time
 import pandas as pd
 import matplotlib.pyplot as plt
 
-for step in range(4):
+for step in range(6):
     print("step", step)
-    time.sleep(0.5)
+    time.sleep(1)
 total = 6 * 7
 frame = pd.DataFrame({"place": ["Ulm", "Bonn"], "value": [3, 4]})
 frame.plot(x="place", kind="bar", figsize=(4, 1.5))
@@ -50,15 +50,16 @@ def test_run_all(notebook: Notebook) -> None:
     text = opened.output(1).element_handle()
     opened.page.wait_for_function(
         r"area => /running/.test(area.innerText) && /step 1/.test(area.innerText)"
-        r" && !/step 3|completed/.test(area.innerText)",
+        r" && !/step 5|completed/.test(area.innerText)",
         arg=text,
         polling=50,
+        timeout=TIMEOUT_S * 1000,
     )
     opened.screenshot("running-light")
 
     expect(opened.record(1)).to_contain_text("completed")
     expect(opened.record(1)).to_have_count(1)
-    expect(opened.output(1)).to_contain_text("step 3")
+    expect(opened.output(1)).to_contain_text("step 5")
     expect(opened.output(1).locator('img[src^="data:image/png"]')).to_be_visible()
     expect(opened.output(1).locator("table.dataframe")).to_contain_text("Bonn")
     expect(opened.prompt(1)).to_have_text("[2]:")
@@ -118,7 +119,7 @@ def test_saved_notebook(notebook: Notebook, lab: LabServer) -> None:
 
     lab.set_theme("JupyterLab Dark")
     opened.open()
-    expect(opened.page.locator('body[data-jp-theme-light="false"]')).to_be_visible()
+    expect(opened.page.locator("body")).to_have_attribute("data-jp-theme-light", "false")
     expect_readable(opened)
     opened.screenshot("saved-dark")
 

@@ -228,6 +228,10 @@ def test_failure_halfway_keeps_what_was_bound(kernel: Kernel) -> None:
     reply = kernel.remote("early = 1\nxs.append(5)\n1 / 0\nlate = 2")
     assert (reply.ename, "failed" in reply.record) == ("ZeroDivisionError", True)
     assert kernel.value("early, xs, late") == (1, [5], "old")
+    kernel.remote(
+        "def soon(): return 3\nclass Kind(Exception): pass\nsoon()\nraise Kind(soon())\ndef never(): pass"
+    )
+    assert kernel.value("soon(), Kind.__name__, 'never' in globals()") == (3, "Kind", False)
 
 
 def test_in_and_out(kernel: Kernel) -> None:

@@ -53,7 +53,10 @@ def test_class_keeps_its_state(kernel: Kernel) -> None:
     ).ok()
     kernel.run("t = Tally(5); u = Tally()").ok()
     kernel.run(
-        "r = [(await t.add()).output, (await t.add(k=4)).output, (await u.add()).output, (await t.twice()).output]"
+        """
+        calls = [t.add, lambda: t.add(k=4), u.add, t.twice]
+        r = [(await call()).output for call in calls]
+        """
     ).ok()
     assert kernel.value("r") == [6, 10, 1, 20]
     kernel.run("o = await t.fail()").ok()

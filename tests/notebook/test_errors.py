@@ -25,7 +25,11 @@ OWN = {
 def test_own_type(kernel: Kernel, name: str) -> None:
     cell, ename, evalue = OWN[name]
     kernel.run(
-        "class Mine(Exception):\n    def __init__(self, n): super().__init__(f'mine {n}'); self.n = n\n    def __reduce__(self): return Mine, (self.n,)"
+        """
+        class Mine(Exception):
+            def __init__(self, n): super().__init__(f'mine {n}'); self.n = n
+            def __reduce__(self): return Mine, (self.n,)
+        """
     ).ok()
     reply = kernel.remote(cell)
     assert (reply.status, reply.ename) == ("error", ename)
@@ -69,7 +73,8 @@ def test_traceback_of_a_method(kernel: Kernel) -> None:
     there = number(kernel)
     kernel.run("class Deep:\n    def go(self):\n        raise LookupError('deep')\nd = Deep()").ok()
     text = kernel.remote("d.go()").traceback
-    assert f"Cell In[{there}], line 3, in go(" in text
+    assert f"Cell In[{there}], line 3, in " in text
+    assert "----> 3     raise LookupError('deep')" in text
     assert "LookupError: deep" in text
 
 
@@ -86,12 +91,21 @@ def test_chained(kernel: Kernel) -> None:
 
 def test_unpicklable_exception(kernel: Kernel) -> None:
     kernel.run(
-        "import threading\nclass Odd(Exception):\n    def __init__(self): super().__init__('odd'); self.lock = threading.Lock()"
+        """
+        import threading
+        class Odd(Exception):
+            def __init__(self): super().__init__('odd'); self.lock = threading.Lock()
+        """
     ).ok()
     reply = kernel.remote("raise Odd()")
     assert reply.ename == "RemoteExecutionError"
     assert "Odd: odd" in reply.evalue
     assert "----> 2 raise Odd()" in reply.traceback
+
+
+def test_class_of_the_failing_cell(kernel: Kernel) -> None:
+    assert kernel.remote("class Fresh(Exception): pass\nraise Fresh(1)").ename == "Fresh"
+    assert kernel.value("Fresh(1).args") == (1,)
 
 
 def test_exception_that_cannot_be_rebuilt(kernel: Kernel) -> None:
@@ -189,7 +203,11 @@ REFUSED = {
     ),
     "a magic": ("", "%cd /tmp", "", "UnsupportedMagicError", ["Line 2, '%cd /tmp'", "os.chdir"]),
     "a remote function": (
-        "from flash_nb import CpuLiveServerless, remote\n@remote(CpuLiveServerless(name='w'))\ndef far(): return 1",
+        """
+        from flash_nb import CpuLiveServerless, remote
+        @remote(CpuLiveServerless(name='w'))
+        def far(): return 1
+        """,
         "far()",
         "",
         "CellError",

@@ -23,7 +23,7 @@ BUSY = {
     "python loop": "while True: pass",
     "sleep": "time.sleep(60)",
     "await": "await asyncio.sleep(60)",
-    "blocking loop in C": "time.sleep(0.2)  # a loop that keeps the GIL keeps the text, too\nsum(range(10**15))",
+    "blocking loop in C": "time.sleep(0.2)  # for the text: the loop keeps the GIL\nsum(range(10**15))",
     "lock": "lock = threading.Lock()\nlock.acquire()\nlock.acquire()",
     "subprocess": "subprocess.run(['sleep', '60'])",
     "shell": "!sleep 60",
@@ -73,7 +73,13 @@ def test_while_the_environment_is_built(kernel: Kernel) -> None:
 
 def test_second_interrupt_stops_waiting(kernel: Kernel) -> None:
     reply = kernel.start(
-        "%%flash_remote\nwhile True:\n    try:\n        print('on'); import time; time.sleep(60)\n    except BaseException: pass"
+        """
+        %%flash_remote
+        import time
+        while True:
+            try: print('on'); time.sleep(60)
+            except BaseException: pass
+        """
     )
     kernel.wait(reply, until=lambda r: "on" in r.stdout)
     kernel.interrupt()

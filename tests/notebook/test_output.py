@@ -206,8 +206,8 @@ def test_a_lot_of_text(kernel: Kernel) -> None:
 
 
 def test_threads_print_too(kernel: Kernel) -> None:
-    cell = "import threading\nt = threading.Thread(target=print, args=('from a thread',))\nt.start(); t.join()\ndel t"
-    assert kernel.remote(cell).ok().stdout == "from a thread\n"
+    cell = "import threading\nt = threading.Thread(target=print, args=['from a thread'])\nt.start(); t.join()"
+    assert kernel.remote(f"{cell}\ndel t").ok().stdout == "from a thread\n"
 
 
 def test_logging_and_warnings(kernel: Kernel) -> None:

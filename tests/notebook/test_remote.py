@@ -246,9 +246,15 @@ def test_prints_come_to_the_cell(kernel: Kernel) -> None:
 
 def test_result_that_cannot_be_read_here(kernel: Kernel) -> None:
     run(kernel, SETUP)
+    run(kernel, "other = CpuLiveServerless(name='other')")
     run(
         kernel,
-        "@remote(resource_config=config, dependencies=['toolz'])\ndef far():\n    import toolz\n    return toolz.curry(max)",
+        """
+        @remote(resource_config=other, dependencies=["toolz"])
+        def far():
+            import toolz
+            return toolz.curry(max)
+        """,
     )
     reply = kernel.run("await far()")
     assert reply.ename == "SerializationError"
@@ -276,10 +282,6 @@ ASYNCIO_RUN = {
     "[asyncio.run(main()) for _ in range(2)]": "[7, 7]",
     "print('é', asyncio.run(main()), 'é')": "é 7 é\n",
     "if True:\n    y = asyncio.run(main())\ny": "7",
-    "asyncio.run(main(), debug=True)": "7",
-    "import asyncio as aio\naio.run(main())": "7",
-    "from asyncio import run\nrun(main())": "7",
-    "def sync():\n    return asyncio.run(main())\nsync()": "7",
 }
 
 
