@@ -161,7 +161,8 @@ def _plan_cell() -> float:
         "def step(x, *, rate=rate0):\n    y = [root(v) for v in x if v > low]\n    return y, rate\n\n"
         "class Model:\n    size = width\n\n    def fit(self, data):\n        for row in data:\n"
         "            with open(row.path) as f:\n                self.last = f.read()\n        return self\n\n"
-        "try:\n    model = Model().fit(frames)\nexcept ValueError as error:\n    print(f'{error!r:>{width}}')\n"
+        "try:\n    model = Model().fit(frames)\nexcept ValueError as error:\n"
+        "    print(f'{error!r:>{width}}')\n"
     )
     source = (block * 5).rstrip() + "\n"
     assert 95 <= source.count("\n") <= 105, source.count("\n")
