@@ -49,6 +49,10 @@ RECONNECT_GRACE_S = 15.0
 ORPHAN_GRACE_S = 30.0
 TICK_S = 0.25
 MAX_AHEAD = 8
+ALL_HELD = (
+    "waiting: every worker of this resource holds a remote object, and none has the packages of this job; "
+    "close an object, or raise workersMax"
+)
 SHORT_RUN_S = 0.02
 RECALL_AFTER_S = 0.1
 
@@ -83,6 +87,7 @@ class Job:
     """One job. `timeout_s` counts from its start, `expires_at` is its TTL as a time.
 
     `error_type` names the class of `flash_nb.errors` that fits, if its own code did not raise.
+    `phase` is what its watchers were told last about what it waits for.
     """
 
     id: str
@@ -100,6 +105,7 @@ class Job:
     cold_s: float = 0.0
     error: str = ""
     error_type: str = ""
+    phase: str = ""
 
     @property
     def queued_s(self) -> float:
@@ -686,9 +692,15 @@ class Machine:
         room = endpoint.scaling.workers_max - len(endpoint.workers)
         for _ in range(min(wanted - starting, room)):
             self._start_worker(endpoint, environment)
-            self._actions.append(PhaseChanged(first, "starting worker"))
-        if room <= 0 and not starting:
-            self._make_room(endpoint, environment)
+            self._tell_phase(first, "starting worker")
+        if room <= 0 and not starting and not self._make_room(endpoint, environment):
+            self._tell_phase(first, ALL_HELD)
+
+    def _tell_phase(self, job_id: str, phase: str) -> None:
+        job = self.jobs[job_id]
+        if job.phase != phase:
+            job.phase = phase
+            self._actions.append(PhaseChanged(job_id, phase))
 
     def _build(self, environment: Needs) -> None:
         if environment not in self._building:
@@ -710,15 +722,20 @@ class Machine:
     def _add_worker(self, endpoint: Endpoint, worker: Worker) -> None:
         self.workers[worker.id] = endpoint.workers[worker.id] = worker
 
-    def _make_room(self, endpoint: Endpoint, environment: Needs) -> None:
-        """Stop one idle worker of another environment; its place is filled when it is gone."""
-        if any(w.status is WorkerStatus.STOPPING for w in endpoint.workers.values()):
-            return
-        for worker in endpoint.workers.values():
+    def _make_room(self, endpoint: Endpoint, environment: Needs) -> bool:
+        """Stop one idle worker of another environment; its place is filled when it is gone.
+
+        False if no worker of the endpoint will ever make room: each holds a remote object.
+        """
+        workers = endpoint.workers.values()
+        if any(w.status is WorkerStatus.STOPPING for w in workers):
+            return True
+        for worker in workers:
             fits = environment.covered_by(worker.environment)
             if worker.status is WorkerStatus.IDLE and not worker.instances and not fits:
                 self._stop(worker)
-                return
+                return True
+        return not all(w.instances and not environment.covered_by(w.environment) for w in workers)
 
     def _keep_warm(self, endpoint: Endpoint) -> None:
         missing = endpoint.scaling.workers_min - len(endpoint.workers)

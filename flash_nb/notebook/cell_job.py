@@ -230,6 +230,7 @@ class CellJob:
             title=cell.options.name or "cell",
             status=JobStatus.IN_QUEUE,
             resource=resource.name,
+            live=True,
             hardware=resource.describe(),
             dependencies=cell.requirements,
             inputs=tuple(
@@ -282,7 +283,10 @@ class CellJob:
         while True:
             event = self.events.get()
             self.receive(event)
-            if isinstance(event, (StoredEvent, FinishedEvent)):
+            if isinstance(event, FinishedEvent):
+                return
+            if isinstance(event, StoredEvent):
+                self._leave("detached")
                 return
 
     def _interrupted(self) -> None:
@@ -296,6 +300,12 @@ class CellJob:
                     return
         except KeyboardInterrupt:
             outputs.show_text(f"Stopped waiting for job {self.job.id}; it is being cancelled.\n")
+        self._leave("cancelling")
+
+    def _leave(self, phase: str) -> None:
+        """Show how the job stands when nobody waits for it any more."""
+        self.view = replace(self.view, phase=phase, live=False)
+        self._show(force=True)
 
     def _take(self, timeout: float) -> bool:
         """Take one event, if one comes; True when the job is over."""
@@ -334,6 +344,7 @@ class CellJob:
         self.view = replace(
             self.view,
             status=info.status,
+            live=False,
             phase="",
             worker=info.worker,
             attempts=max(1, info.attempts),

@@ -92,6 +92,8 @@ class FlashMagics(Magics):
         try:
             job.wait()
         except KeyboardInterrupt as interrupt:
+            if not job.job.done():
+                self._detached.append(job)  # its record is to say how it ended
             shown = [f"KeyboardInterrupt: job {job.job.id} is cancelled."]
             interrupt._render_traceback_ = lambda: shown  # type: ignore[attr-defined]
             raise
@@ -184,7 +186,7 @@ class _Record:
     def __init__(self, *, live: bool) -> None:
         self._live = live
         self._display_id = f"flash-{uuid.uuid4().hex}"
-        self._shown = False
+        self._shown: dict[str, str] = {}
 
     def __call__(self, view: JobView, *, again: bool = False) -> None:
         from IPython.display import publish_display_data
@@ -196,8 +198,10 @@ class _Record:
                 print(render_text(view))
             return
         data = {"text/html": render_html(view), "text/plain": render_text(view)}
-        update = self._shown and not again
-        self._shown = True
+        update = bool(self._shown) and not again
+        if update and data == self._shown:
+            return
+        self._shown = data
         publish_display_data(data, {}, transient={"display_id": self._display_id}, update=update)
 
 

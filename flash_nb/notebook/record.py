@@ -56,6 +56,7 @@ class JobView:
         unbound: Names that could not come back, each with the reason.
         attempts: How often a worker started it.
         error: The first line of what went wrong.
+        live: Whether it is about to change. Nothing can be folded out then: a change would fold it in.
     """
 
     title: str
@@ -77,6 +78,7 @@ class JobView:
     unbound: tuple[tuple[str, str], ...] = ()
     attempts: int = 1
     error: str | None = None
+    live: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ _LOOKS = {
 }
 
 _BOX = "border-left:3px solid {colour};padding:1px 0 1px 10px;margin:2px 0;font-size:13px;line-height:1.6"
+_LIVE = "padding-left:1.1em"  # where the line stands beside the sign of what folds out
 _ROWS = "padding:2px 0 3px 15px;font-size:12px"
 _LABEL = "display:inline-block;width:6.5em;opacity:.65"
 _NOTE = "border:1px solid {colour};border-radius:8px;padding:0 7px"
@@ -141,14 +144,18 @@ def render_html(view: JobView) -> str:
     line = " · ".join([head, *map(escape, _facts(view))])
     if view.note:
         line += f' · <span style="{_NOTE.format(colour=_AMBER)}">{escape(view.note)}</span>'
-    rows = "".join(
-        f'<div><span style="{_LABEL}">{label}</span> {escape(text)}</div>' for label, text in _details(view)
-    )
-    return (
-        f'<div style="{_BOX.format(colour=look.colour)}">'
-        f'<details><summary style="cursor:pointer">{line}</summary>'
-        f'<div style="{_ROWS}">{rows}</div></details></div>'
-    )
+    if view.live:
+        body = f'<div style="{_LIVE}">{line}</div>'
+    else:
+        rows = "".join(
+            f'<div><span style="{_LABEL}">{label}</span> {escape(text)}</div>'
+            for label, text in _details(view)
+        )
+        body = (
+            f'<details><summary style="cursor:pointer">{line}</summary>'
+            f'<div style="{_ROWS}">{rows}</div></details>'
+        )
+    return f'<div style="{_BOX.format(colour=look.colour)}">{body}</div>'
 
 
 def render_text(view: JobView) -> str:
@@ -175,7 +182,7 @@ def _facts(view: JobView) -> Iterator[str]:
         yield f"changed {_names(view.changed)}"
     if view.unbound:
         yield f"{len(view.unbound)} not returned"
-    if view.error:
+    if view.error and view.error != _LOOKS[view.status].word:
         yield _short(view.error)
 
 

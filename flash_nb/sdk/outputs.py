@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from flash_nb.jobs import ClearEvent, DisplayEvent, JobEvent, StreamEvent
+from flash_nb.jobs import ClearEvent, DisplayEvent, JobEvent, PhaseEvent, StreamEvent
 
 
 def show(event: JobEvent) -> None:
@@ -23,6 +23,8 @@ def show(event: JobEvent) -> None:
             _display(event)
         case ClearEvent(wait):
             _clear(wait)
+        case PhaseEvent(phase) if phase.startswith("waiting:"):
+            sys.stderr.write(f"flash_nb is {phase}\n")
 
 
 def show_text(text: str) -> None:

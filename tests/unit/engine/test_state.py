@@ -387,6 +387,18 @@ def test_deleting_an_endpoint_ends_its_jobs_and_workers():
     assert world.machine.is_idle
 
 
+def test_a_job_that_no_worker_will_make_room_for_is_told_why_once():
+    world = World(workers_max=1)
+    world.connect("w1")
+    world.submit("j1", PLAIN._replace(instance="Counter_1"), client_id="c")
+    world.post(state.JobFinished("w1", "j1"))
+    world.ready(NUMPY)
+    told = of(world.submit("j2", NUMPY), state.PhaseChanged)
+    assert told == [state.PhaseChanged("j2", state.ALL_HELD)]
+    assert not of(world.tick(0.25), state.PhaseChanged)
+    assert of(world.post(state.InstanceReleased("Counter_1")), state.StopWorker)
+
+
 def busy_with_short_runs(world: World) -> str:
     worker = world.running("j0")
     world.now += 0.001

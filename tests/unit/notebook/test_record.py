@@ -153,6 +153,17 @@ def test_phase_is_not_said_twice_nor_after_the_end():
     assert "building" not in render_html(replace(RUNNING, status=JobStatus.COMPLETED))
 
 
+def test_nothing_folds_out_while_it_is_live():
+    live = render_html(replace(RUNNING, live=True))
+    assert Reader(live).tags == {"div", "span", "b"}
+    assert Reader(live).text == Reader(render_html(RUNNING)).text
+
+
+def test_cancelled_is_said_once():
+    view = replace(DONE, status=JobStatus.CANCELLED, error="cancelled")
+    assert render_text(view).count("cancelled") == 1
+
+
 def test_failure_shows_its_error():
     view = replace(DONE, status=JobStatus.FAILED, error="ValueError: bad shape")
     assert "ValueError: bad shape" in Reader(render_html(view)).text.split("hardware")[0]
