@@ -361,7 +361,7 @@ class LocalBackend:
         for name, value in (("timeout", request.timeout_s), ("ttl", request.ttl_s)):
             if value is not None:
                 header[name] = value
-        if request.allow_apt:
+        if request.allow_apt or self._settings.allow_apt:
             header["allow_apt"] = list(request.system)
         if request.durable:
             header["sync"] = True
