@@ -2,13 +2,14 @@
 
 ``python -m tests`` runs, in environments that uv makes under ``.venvs``:
 
-==============  =====================================================================
-suite           where
-==============  =====================================================================
+=============== =====================================================================
+part            where
+=============== =====================================================================
 unit            Python 3.10, 3.13 and this one
-everything      this Python with the newest ipykernel
+all but browser this Python with the newest ipykernel
+browser         the same, JupyterLab in Chromium
 kernel          this Python with ipykernel 6.29 and 7.1
-==============  =====================================================================
+=============== =====================================================================
 
 It ends with one line per part, and says what was skipped and why. With ``CI=true`` a part that is
 missing (a Python, Chromium) is a failure. ``python -m tests unit`` runs only the parts named.
@@ -47,9 +48,14 @@ class Part:
 
 
 PARTS = (
-    Part("everything", HERE, ["tests"]),
+    Part(
+        "all but browser",
+        HERE,
+        ["tests/unit", "tests/engine", "tests/contract", "tests/cli", "tests/notebook"],
+    ),
     Part("kernel 6.29", HERE, ["tests/notebook"], ["ipykernel==6.29.5"]),
     Part("kernel 7.1", HERE, ["tests/notebook"], ["ipykernel==7.1.0"]),
+    Part("browser", HERE, ["tests/browser"]),
     Part("unit 3.10", "3.10", ["tests/unit"]),
     Part("unit 3.13", "3.13", ["tests/unit"]),
 )
@@ -66,7 +72,7 @@ class Outcome:
 
     def __str__(self) -> str:
         verdict = "passed" if self.status == 0 else f"FAILED (pytest status {self.status})"
-        return f"{self.part.name:<12} {self.problem or verdict}, {self.seconds:.0f} s"
+        return f"{self.part.name:<16} {self.problem or verdict}, {self.seconds:.0f} s"
 
 
 def main(names: Sequence[str]) -> int:
@@ -79,7 +85,7 @@ def main(names: Sequence[str]) -> int:
     failed = any(outcome.status for outcome in outcomes)
     skipped = any(outcome.problem for outcome in outcomes)
     if shutil.which("chromium") is None:
-        print("browser      skipped: there is no chromium (Debian: apt-get install chromium)")
+        print("browser          skipped: there is no chromium (Debian: apt-get install chromium)")
         skipped = True
     return int(failed or (skipped and os.environ.get("CI") == "true"))
 

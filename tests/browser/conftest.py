@@ -27,7 +27,7 @@ FLAGS = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab() -> Iterator[LabServer]:
     root = Path(tempfile.mkdtemp(prefix="fnb-lab-"))  # short: the engine's socket lies below it
     server = LabServer(root)
@@ -39,7 +39,7 @@ def lab() -> Iterator[LabServer]:
         shutil.rmtree(root, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop runs until it ends, and no test outside wants one
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     if not Path(CHROMIUM).exists():
         pytest.skip("there is no chromium (Debian: apt-get install chromium)")

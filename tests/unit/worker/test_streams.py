@@ -312,7 +312,7 @@ with Job():
     os.waitpid(pid, 0)
 """)
     assert sorted(done.text().split()) == ["child", "parent"]
-    assert done.text("stderr").endswith("forked\n")  # Python 3.12 warns before it
+    assert "forked\n" in done.text("stderr")  # Python 3.12 adds a warning of its own
 
 
 def test_broken_emit_is_logged(run):
