@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 from rich.console import Console
@@ -63,8 +64,9 @@ def _open_lab(path: Path) -> None:
     if find_spec("jupyterlab") is None:
         raise FlashError("JupyterLab is not installed.", hint="Install it: pip install 'flash-nb[lab]'")
     folder = Path(tempfile.mkdtemp(prefix="flash-demo-"))
-    copy = shutil.copy(path, folder)
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}", copy]
+    shutil.copy(path, folder)
+    shown = f"--LabApp.default_url=/lab/tree/{quote(path.name)}"  # printed too, where there is no browser
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}", shown]
     if getattr(os, "geteuid", lambda: 1)() == 0:
         command.append("--allow-root")  # in a container; it asks for its token and listens on loopback only
     os.execv(sys.executable, command)  # noqa: S606
