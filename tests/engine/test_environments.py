@@ -353,7 +353,7 @@ def test_the_index_of_the_machine_is_used(where, tmp_path, monkeypatch):
         (["pytest==7.0", "pluggy==0.5"], ["pytest==7.0", "pluggy"]),
         (["pytest==7.0", "tox==2.0"], ["pytest==7.0", "tox==2.0", "pluggy"]),
         (["triton-windows"], ["triton-windows", "no wheel"]),
-        (["six @ https://pypi.org/nope/six-1.0-py3-none-any.whl"], ["six", "404"]),
+        (["six @ http://127.0.0.1:9/six-1.0-py3-none-any.whl"], ["six"]),
         (["six @ file:///nope/six-1.0-py3-none-any.whl"], ["six"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
