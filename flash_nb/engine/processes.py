@@ -45,7 +45,6 @@ INHERITED = (
     "https_proxy",
     "no_proxy",
     "HF_HOME",
-    "PYTHONDONTWRITEBYTECODE",
 )
 
 
