@@ -178,7 +178,7 @@ async def test_a_failure_carries_type_message_and_place(backend, new_backend):
     assert not result["ok"]
     assert (result["error"]["type"], result["error"]["message"]) == ("KeyError", "'lost'")
     frames = result["error"]["chain"][0]["frames"]
-    assert [(name, line) for name, line, _ in frames] == [("<cell>", 4), ("<cell>", 3)]
+    assert [(each["file"], each["span"][0]) for each in frames] == [("<cell>", 4), ("<cell>", 3)]
     assert [item["name"] for item in result["namespace"]] == ["x"], "what was bound before comes back"
     raised = failures.rebuild(result["error"], event.buffers[result["counts"][0] :], lambda name: None)
     assert isinstance(raised, KeyError)
