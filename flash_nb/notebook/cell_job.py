@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import linecache
 import queue
 import time
 import warnings
@@ -42,7 +41,7 @@ from flash_nb.sdk.capture import Capture, Source, capture, check_size
 from flash_nb.sdk.dependencies import requirements_for
 from flash_nb.sdk.job import Job
 from flash_nb.sdk.session import Session
-from flash_nb.worker.namespace import Item
+from flash_nb.worker.namespace import Item, attribute, remember_source
 
 HEARTBEAT_S = 0.1
 CANCEL_WAIT_S = 0.4
@@ -75,7 +74,7 @@ class CellText:
         raw = f"%%flash_remote {line}".rstrip() + "\n" + body
         source = "\n" + body
         filename = name_code(source, raw)
-        linecache.cache[filename] = (len(raw), None, raw.splitlines(keepends=True), filename)
+        remember_source(filename, raw)
         return cls(raw, filename, translate(source))
 
 
@@ -242,8 +241,8 @@ class CellJob:
         self._resource = resource
         self.job: Job
 
-    def start(self, on_event: Callable[[JobEvent], None] | None = None) -> None:
-        """Submit the job; its events go to `on_event`, else to `events`."""
+    def start(self) -> None:
+        """Submit the job; its events go to `events`."""
         cell = self._cell
         self._show(force=True)
         endpoint = self._session.endpoint(self._resource)
@@ -255,7 +254,7 @@ class CellJob:
             request=cell.request,
             decode=lambda _: None,
             resolve=self._resolve,
-            on_event=on_event or self.events.put,
+            on_event=self.events.put,
             buffers=cell.captured.buffers,
             requirements=cell.requirements,
             system=cell.options.system_deps,
@@ -378,10 +377,7 @@ class CellJob:
 
     def _resolve(self, qualname: str) -> Any:
         root, *path = qualname.split(".")
-        found = self._namespace[root]
-        for attribute in path:
-            found = getattr(found, attribute)
-        return found
+        return attribute(self._namespace[root], path)
 
     def _show(self, *, force: bool = False) -> None:
         now = time.monotonic()

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from flash_nb.sdk.capture import Collector, Source, namespace_of, source_of
+from flash_nb.worker.namespace import attribute, compile_item
 
 
 class Code(Protocol):
@@ -61,7 +62,7 @@ class ObjectCode:
         """Find a name where the object sees its globals."""
         root, *path = qualname.split(".")
         found = self._obj if root == self.name else self._namespace[root]
-        return _walk(found, path)
+        return attribute(found, path)
 
     def parameters(self, method: str | None) -> Sequence[str]:
         """Return the names of the positional parameters."""
@@ -109,15 +110,13 @@ class CellCode:
 
     def resolve(self, qualname: str) -> Any:
         """Find a name in the cell, which is executed aside for it, else in the notebook."""
-        from flash_nb.worker.namespace import compile_item
-
         root, *path = qualname.split(".")
         if root not in self.definitions:
-            return _walk(self._namespace[root], path)
+            return attribute(self._namespace[root], path)
         if self._executed is None:
             self._executed = dict(self._namespace)
             exec(compile_item(self._source.item), self._executed)  # noqa: S102 - the user's cell
-        return _walk(self._executed[root], path)
+        return attribute(self._executed[root], path)
 
     def parameters(self, method: str | None) -> Sequence[str]:
         """Return the names of the positional parameters."""
@@ -150,9 +149,3 @@ def _public_methods(cls: type) -> tuple[str, ...]:
         for name in dir(cls)
         if (not name.startswith("_") or name == "__call__") and callable(getattr(cls, name))
     )
-
-
-def _walk(found: Any, path: Sequence[str]) -> Any:
-    for attribute in path:
-        found = getattr(found, attribute)
-    return found

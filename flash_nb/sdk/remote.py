@@ -279,8 +279,7 @@ class _Arguments:
             check_size(self._sizes(parameters(method)))
 
     def _add(self, label: str, value: Any) -> int:
-        if isinstance(value, JobOutput):
-            value = value.unwrap()
+        value = _plain(value)
         try:
             buffers = encode(value, self._collector.portable, self.modules)
         except EncodeError as error:
@@ -295,6 +294,11 @@ class _Arguments:
             sizes[label] = size_of(self.buffers[position : position + count])
             position += count
         return sizes
+
+
+def _plain(value: Any) -> Any:
+    """Return what an argument stands for: a `JobOutput` its output."""
+    return value.unwrap() if isinstance(value, JobOutput) else value
 
 
 def _submit(
@@ -342,8 +346,8 @@ async def _run_here(
 ) -> JobOutput:
     """Run a function in this process, with the outcome of a job."""
     started_at = datetime.now(tz=timezone.utc)
-    values = [value.unwrap() if isinstance(value, JobOutput) else value for value in args]
-    named = {k: value.unwrap() if isinstance(value, JobOutput) else value for k, value in kwargs.items()}
+    values = [_plain(value) for value in args]
+    named = {name: _plain(value) for name, value in kwargs.items()}
     output, exception = None, None
     try:
         output = function(*values, **named)

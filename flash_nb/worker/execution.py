@@ -20,7 +20,7 @@ from typing import Any
 from . import failure
 from .codec import MAIN, EncodeError, Encoder, Portable, decode, encode
 from .frames import Buffer, Frame, Header
-from .namespace import Item, compile_item, fill, new_main, remember_source
+from .namespace import Item, attribute, compile_item, fill, new_main, remember_source
 from .shell import SHELL, run_shell
 
 ShowValue = Callable[[Any], None]
@@ -266,10 +266,7 @@ def _new_namespace() -> types.ModuleType:
 
 
 def _resolve(module: types.ModuleType, qualname: str) -> Any:
-    found: Any = module
-    for attribute in qualname.split("."):
-        found = getattr(found, attribute)
-    return found
+    return attribute(module, qualname.split("."))
 
 
 def _definition_names(request: Header) -> frozenset[str]:

@@ -61,9 +61,7 @@ class Definitions:
             found = self._namespace[root]
         except KeyError:
             raise AttributeError(f"module '__main__' has no attribute {root!r}") from None
-        for attribute in path:
-            found = getattr(found, attribute)
-        return found
+        return attribute(found, path)
 
 
 def fill(namespace: dict[str, Any], items: Sequence[Item], buffers: Sequence[Buffer]) -> dict[str, Any]:
@@ -92,6 +90,13 @@ def _load(decoder: Decoder, item: Item) -> Any:
         return decoder.load()
     except (ImportError, AttributeError) as error:
         raise MissingModuleError(f"{item['name']} needs what is not installed: {error}") from error
+
+
+def attribute(found: Any, path: Sequence[str]) -> Any:
+    """Return ``found.a.b`` for the path ``["a", "b"]``."""
+    for name in path:
+        found = getattr(found, name)
+    return found
 
 
 def compile_item(item: Item) -> types.CodeType:
