@@ -83,7 +83,6 @@ class PreparedCell:
     """A cell that may be sent."""
 
     text: CellText
-    plan: CellPlan
     options: CellOptions
     captured: Capture
     inputs: tuple[str, ...]
@@ -171,7 +170,6 @@ def prepare(
     outputs = found.outputs if options.outputs is None else options.outputs
     return PreparedCell(
         text=text,
-        plan=found,
         options=options,
         captured=captured,
         inputs=tuple(inputs),
