@@ -16,7 +16,9 @@ from flash_nb.notebook.options import CellOptions
 from flash_nb.resources.serverless import ServerlessResource
 from flash_nb.sdk.capture import Source
 from flash_nb.sdk.code import CellCode
-from flash_nb.sdk.remote import RemoteClass, RemoteFunction, RemoteOptions
+from flash_nb.sdk.function import RemoteFunction
+from flash_nb.sdk.objects import RemoteClass
+from flash_nb.sdk.options import RemoteOptions
 
 
 def define(

@@ -1,0 +1,69 @@
+"""A function that runs on a resource."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from flash_nb.jobs import JobOutput
+from flash_nb.sdk.arguments import Arguments
+from flash_nb.sdk.call import run_here, submit
+from flash_nb.sdk.code import Code
+from flash_nb.sdk.job import Job
+from flash_nb.sdk.options import RemoteOptions
+
+
+class RemoteFunction:
+    """A function that runs on a resource. Calling it gives a coroutine for its `JobOutput`.
+
+    Args:
+        code: What travels.
+        options: How it runs.
+        function: The function itself, where it exists here.
+    """
+
+    __flash_remote__ = True
+
+    def __init__(self, code: Code, options: RemoteOptions, function: Callable[..., Any] | None) -> None:
+        self.options = options
+        self._code = code
+        self._function = function
+        if function is not None:
+            functools.update_wrapper(self, function)
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> JobOutput:
+        """Run the function on its resource; see `submit` for what can be refused."""
+        if self.options.local and self._function is not None:
+            return await run_here(self._function, args, kwargs)
+        return await self.submit(*args, **kwargs)
+
+    def submit(self, *args: Any, **kwargs: Any) -> Job:
+        """Start the function on its resource; return its job at once.
+
+        Raises:
+            SerializationError: An argument cannot be sent, or all of them are too large.
+        """
+        collector = self._code.collector()
+        sent = Arguments(args, kwargs, collector, self._code.parameters, None)
+        captured = collector.collect()
+        request = {
+            "execution_type": "function",
+            "function": self._code.name,
+            "definitions": self._code.definitions,
+            "namespace": captured.items,
+            "namespace_buffers": len(captured.buffers),
+            "args": sent.args,
+            "kwargs": sent.kwargs,
+        }
+        return submit(
+            self.options,
+            label=f"{self._code.name}()",
+            request=request,
+            buffers=[*captured.buffers, *sent.buffers],
+            modules=captured.modules | sent.modules,
+            resolve=self._code.resolve,
+        )
+
+    def __repr__(self) -> str:
+        return f"<remote function {self._code.name} on {self.options.resource.name}>"
