@@ -5,7 +5,8 @@
     FlashError                          anything that flash_nb itself reports
     ├── SettingsError                   a setting that cannot be used
     ├── ResourceError (ValueError)      a resource declared with values that cannot work
-    ├── CellError                       a cell refused before anything was sent
+    ├── CellError                       code refused before anything was sent
+    │   ├── ScopeError                  it reads outside names, and strict=True forbids that
     │   ├── UndefinedNameError          it reads names that exist nowhere
     │   └── UnsupportedMagicError       it uses an IPython magic that a worker cannot run
     ├── BackendError                    the backend cannot be reached or answered nonsense
@@ -17,8 +18,31 @@
         │   ├── WorkerLostError         the worker died, and so did every retry
         │   ├── JobCancelledError       the job was cancelled
         │   └── JobTimeoutError         the job ran over its time or waited over its TTL
-        └── SerializationError          a value cannot be sent or received
-            └── PayloadTooLargeError    … it is over the 10 MB that a request may hold
+        ├── SerializationError          a value cannot be sent or received
+        │   └── PayloadTooLargeError    … it is over the 10 MB that a request may hold
+        ├── GraphQLError                Runpod's control API refused a request
+        │   ├── GraphQLQueryError       … that asks
+        │   └── GraphQLMutationError    … that changes something
+        ├── ManifestError               a manifest is missing or makes no sense
+        └── ManifestServiceUnavailableError  the service that keeps manifests cannot be reached
+
+A job that failed gives back an exception (`JobOutput.exception`; `JobOutput.unwrap` raises it). It
+is of its own type where that exists here, say ``ValueError``, else a `RemoteExecutionError`. What is
+known of the failure is found in two places, whichever it is::
+
+    out = await f(x)
+    out.status, out.id, out.stdout         # "FAILED", the job's id, the tail of what it printed
+    out.error                              # "ValueError: no" and the remote traceback, as text
+
+    try:
+        out.unwrap()
+    except RemoteExecutionError as error:  # the type does not exist here, or no code raised
+        error.remote_type, error.remote_message, error.remote_traceback, error.stdout, error.job_id
+    except ValueError as error:            # its own type: the same five, on a RemoteExecutionError
+        error.__flash__.remote_traceback, error.__flash__.stdout, error.__flash__.job_id
+
+They are not set on exceptions of foreign types themselves: some have attributes of these names, as
+``CalledProcessError.stdout``.
 """
 
 from __future__ import annotations
@@ -57,11 +81,15 @@ class ResourceError(FlashError, ValueError):
 
 
 class CellError(FlashError):
-    """A cell was refused before anything was sent."""
+    """A cell or function was refused before anything was sent."""
+
+
+class ScopeError(CellError):
+    """A function with ``strict=True`` reads names from outside."""
 
 
 class UndefinedNameError(CellError):
-    """A cell reads names that are defined nowhere."""
+    """A cell or function reads names that are defined nowhere."""
 
 
 class UnsupportedMagicError(CellError):
@@ -85,7 +113,33 @@ class FlashRuntimeError(FlashError):
 
 
 class RemoteExecutionError(FlashRuntimeError):
-    """The remote code raised an exception that cannot be rebuilt here, or could not run."""
+    """The remote code raised an exception that cannot be rebuilt here, or could not run.
+
+    Attributes:
+        remote_type: The type of the remote exception, e.g. ``"ValueError"``; empty if no code raised.
+        remote_message: Its message; if no code raised, what ended the job.
+        remote_traceback: Its formatted traceback; empty if no code raised.
+        stdout: The tail of what the job printed.
+        job_id: The job; empty for an error that no job has brought.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        remote_type: str = "",
+        remote_message: str = "",
+        remote_traceback: str = "",
+        stdout: str = "",
+        job_id: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.remote_type = remote_type
+        self.remote_message = remote_message
+        self.remote_traceback = remote_traceback
+        self.stdout = stdout
+        self.job_id = job_id
 
 
 class WorkerEnvironmentError(RemoteExecutionError):
@@ -110,6 +164,26 @@ class SerializationError(FlashRuntimeError):
 
 class PayloadTooLargeError(SerializationError):
     """The encoded values are larger than one request may be."""
+
+
+class GraphQLError(FlashRuntimeError):
+    """Runpod's control API refused a request, or answered without what was asked for."""
+
+
+class GraphQLQueryError(GraphQLError):
+    """A query, which only asks, failed."""
+
+
+class GraphQLMutationError(GraphQLError):
+    """A mutation, which changes something, failed."""
+
+
+class ManifestError(FlashRuntimeError):
+    """A manifest is missing, or makes no sense."""
+
+
+class ManifestServiceUnavailableError(FlashRuntimeError):
+    """The service that keeps the manifests cannot be reached."""
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
