@@ -58,5 +58,7 @@ def parse_open(kind: type[ChoiceT], value: object, shape: re.Pattern[str]) -> Ch
 
 def refusal(kind: type[Choice], value: object) -> str:
     """Return why `value` is refused, with the nearest member or the whole set."""
-    near = did_you_mean(value, kind) if isinstance(value, str) else ""
+    near = ""
+    if isinstance(value, str):
+        near = did_you_mean(value, kind) or did_you_mean(value, kind.__members__)
     return f"is not a {kind.__name__}{near or '; known are ' + ', '.join(kind)}"

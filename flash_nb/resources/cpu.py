@@ -9,6 +9,8 @@ class CpuInstanceType(Choice):
     """A CPU machine, by Runpod's instance id: ``cpu<generation><class>-<vCPU>-<GB of memory>``.
 
     Class ``g`` is general purpose, ``c`` is compute-optimized.
+
+    Source: Flash's documentation of CPU instances; the disk limits are the official SDK's.
     """
 
     CPU3G_1_4 = "cpu3g-1-4"

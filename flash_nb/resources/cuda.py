@@ -11,7 +11,10 @@ _SHAPE = re.compile(r"\d+\.\d+")
 
 
 class CudaVersion(Choice):
-    """A CUDA version. Newer ones may be given as text: ``"13.1"``."""
+    """A CUDA version. Newer ones may be given as text: ``"13.1"``.
+
+    Source: the official SDK, 11.8 to 12.8 in its 1.0.0, 12.9 and 13.0 in its 1.21.0.
+    """
 
     V11_8 = "11.8"
     V12_0 = "12.0"

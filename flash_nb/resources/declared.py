@@ -99,6 +99,17 @@ def between(low: int, high: int | None = None) -> AfterValidator:
     return AfterValidator(check)
 
 
+def one_word(example: str) -> AfterValidator:
+    """Return a check that a text is one word, such as `example`."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(r"\S+", text):
+            raise ValueError(f"must be one word, such as {example!r}")
+        return text
+
+    return AfterValidator(check)
+
+
 def _check_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(

@@ -6,6 +6,7 @@ memory they have and what a second cost on the day in its first line.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,11 +17,21 @@ from flash_nb.errors import did_you_mean
 from .choice import Choice, find
 
 _POOL = re.compile(r"(?P<family>[A-Z]+)_(?P<gigabytes>\d+)(_[A-Z]+)?")
+_CARD = re.compile(r"(AMD|Intel|NVIDIA|Tesla)(?=.*\d)( [A-Za-z0-9.-]+)+")
+_NEAR_CARDS = {"NVIDIA GB200", "NVIDIA GH200"}
+"""Cards of their own, although their names are one letter away from that of a card in a pool."""
+
 _FORM_FACTOR = re.compile(r" (PCIe|SXM4|HBM3|NVL)$")
 
 
 class GpuGroup(Choice):
-    """A pool of interchangeable GPUs, by Runpod's pool id, from the smallest to the largest."""
+    """A pool of interchangeable GPUs, by Runpod's pool id, from the smallest to the largest.
+
+    Newer ones may be given as text: ``"RUBIN_288"``.
+
+    Source: Runpod's table of pools on the day in `gpu_prices.tsv`. The official SDK has the
+    ``BLACKWELL`` pools from its 1.9.0 on, the others from its 1.0.0.
+    """
 
     ANY = "any"
     AMPERE_16 = "AMPERE_16"
@@ -42,13 +53,21 @@ class GpuGroup(Choice):
 
 
 class GpuType(Choice):
-    """One card, by Runpod's GPU type id. Only the cards that Flash maps to a pool are here."""
+    """One card, by Runpod's GPU type id. Newer ones may be given as text: ``"NVIDIA GB300"``.
+
+    Source: the official SDK's cards with their pools; L40, L40S, H100 PCIe and H100 NVL, which it
+    leaves out, are from Runpod's table of pools, with the ids of its reference of GPU types.
+    """
 
     ANY = "any"
     NVIDIA_GEFORCE_RTX_4090 = "NVIDIA GeForce RTX 4090"
     NVIDIA_GEFORCE_RTX_5090 = "NVIDIA GeForce RTX 5090"
     NVIDIA_RTX_6000_ADA_GENERATION = "NVIDIA RTX 6000 Ada Generation"
+    NVIDIA_L40 = "NVIDIA L40"
+    NVIDIA_L40S = "NVIDIA L40S"
     NVIDIA_H100_80GB_HBM3 = "NVIDIA H100 80GB HBM3"
+    NVIDIA_H100_PCIe = "NVIDIA H100 PCIe"
+    NVIDIA_H100_NVL = "NVIDIA H100 NVL"
     NVIDIA_RTX_A4000 = "NVIDIA RTX A4000"
     NVIDIA_RTX_A4500 = "NVIDIA RTX A4500"
     NVIDIA_RTX_4000_ADA_GENERATION = "NVIDIA RTX 4000 Ada Generation"
@@ -80,9 +99,17 @@ TYPES: Mapping[GpuGroup, tuple[GpuType, ...]] = {
     GpuGroup.ADA_24: (GpuType.NVIDIA_GEFORCE_RTX_4090,),
     GpuGroup.ADA_32_PRO: (GpuType.NVIDIA_GEFORCE_RTX_5090,),
     GpuGroup.AMPERE_48: (GpuType.NVIDIA_A40, GpuType.NVIDIA_RTX_A6000),
-    GpuGroup.ADA_48_PRO: (GpuType.NVIDIA_RTX_6000_ADA_GENERATION,),
+    GpuGroup.ADA_48_PRO: (
+        GpuType.NVIDIA_RTX_6000_ADA_GENERATION,
+        GpuType.NVIDIA_L40,
+        GpuType.NVIDIA_L40S,
+    ),
     GpuGroup.AMPERE_80: (GpuType.NVIDIA_A100_80GB_PCIe, GpuType.NVIDIA_A100_SXM4_80GB),
-    GpuGroup.ADA_80_PRO: (GpuType.NVIDIA_H100_80GB_HBM3,),
+    GpuGroup.ADA_80_PRO: (
+        GpuType.NVIDIA_H100_80GB_HBM3,
+        GpuType.NVIDIA_H100_PCIe,
+        GpuType.NVIDIA_H100_NVL,
+    ),
     GpuGroup.BLACKWELL_96: (
         GpuType.NVIDIA_RTX_PRO_6000_BLACKWELL_SERVER_EDITION,
         GpuType.NVIDIA_RTX_PRO_6000_BLACKWELL_WORKSTATION_EDITION,
@@ -91,13 +118,13 @@ TYPES: Mapping[GpuGroup, tuple[GpuType, ...]] = {
     GpuGroup.HOPPER_141: (GpuType.NVIDIA_H200,),
     GpuGroup.BLACKWELL_180: (GpuType.NVIDIA_B200,),
 }
-"""The cards of each pool, as the official SDK maps them: it is these that an encoding can exclude."""
+"""The cards of each pool: it is these that an encoding can exclude."""
 
 GROUPS: Mapping[GpuType, GpuGroup] = {card: group for group, cards in TYPES.items() for card in cards}
 """The pool of each card."""
 
 Gpu = GpuGroup | GpuType | str
-"""A pool, a card, or the id of a pool newer than this release."""
+"""A pool, a card, or the id of one newer than this release."""
 
 
 @dataclass(frozen=True)
@@ -165,10 +192,14 @@ def price_per_second(group: str) -> float | None:
 def parse_gpu(value: object) -> Gpu:
     """Return the pool or card that `value` names.
 
-    Pools are open: Runpod adds them. An unknown id is taken as it is if it is written
+    Both are open: Runpod adds them. An unknown pool id is taken as it is if it is written
     ``FAMILY_GB`` or ``FAMILY_GB_CLASS`` in capitals *and* its family or its size is new. So
     ``RUBIN_288`` and ``AMPERE_96`` pass; ``AMPERE_8O``, ``ampere80``, ``AMPER_80`` and ``ADA_80``
     (for ``ADA_80_PRO``) are taken for misspellings.
+
+    An unknown card is taken as it is if it is a vendor's name and a model, and not a known card
+    with a slip. Other digits make another model: ``NVIDIA B300`` and ``NVIDIA GeForce RTX 6090``
+    pass; ``NVIDIA L44`` (one digit too many), ``NVIDA L4`` and ``NVIDIA RTX 4090`` do not.
 
     Raises:
         ValueError: It names neither; the message reads on from "field='value'".
@@ -176,7 +207,7 @@ def parse_gpu(value: object) -> Gpu:
     known = find(GpuGroup, value) or find(GpuType, value)
     if known is not None:
         return known
-    if isinstance(value, str) and _is_new_pool(value):
+    if isinstance(value, str) and (_is_new_pool(value) or _is_new_card(value)):
         return value
     near = _nearest(value) if isinstance(value, str) else ""
     raise ValueError(f"is not a GpuGroup or GpuType{near or '; the groups are ' + ', '.join(GpuGroup)}")
@@ -194,21 +225,46 @@ def _is_new_pool(text: str) -> bool:
     return not did_you_mean(family, families)
 
 
-def _nearest(text: str) -> str:
-    """Return a did-you-mean; ``A100`` is what people call a card of the pool ``AMPERE_80``."""
+def _is_new_card(text: str) -> bool:
+    if text in _NEAR_CARDS:
+        return True
+    if not _CARD.fullmatch(text) or _pool_called(text):
+        return False
+    # Ignoring case, a slip adds, drops or changes one character; a longer name is another model.
+    names = {card.casefold(): card for card in GROUPS if abs(len(card) - len(text)) <= 1}
+    near = difflib.get_close_matches(text.casefold(), names, n=len(GROUPS), cutoff=0.9)
+    return all(_without_digits(names[name]) == _without_digits(text) for name in near)
+
+
+def _without_digits(text: str) -> str:
+    return re.sub(r"\d", "#", text)
+
+
+def _pool_called(text: str) -> GpuGroup | None:
+    """Return the pool of a card by its short name, as in ``A100`` or ``NVIDIA RTX 4090``."""
+    words = re.escape(text.removeprefix("NVIDIA "))
     for name, pool in gpu_table().pools.items():
-        if text and any(text.upper() in card.upper() for card in pool.cards):
-            return f"; did you mean {GpuGroup(name)!r} ({pool.label})?"
-    return did_you_mean(text.upper(), GpuGroup) or did_you_mean(text, GpuType)
+        if words and any(re.search(rf"\b{words}\b", card, re.IGNORECASE) for card in pool.cards):
+            return GpuGroup(name)
+    return None
+
+
+def _nearest(text: str) -> str:
+    if pool := _pool_called(text):
+        return f"; did you mean {pool!r} ({gpu_table().pools[pool].label})?"
+    names = {card.casefold(): card for card in GROUPS}
+    near = difflib.get_close_matches(text.casefold(), names, n=1)
+    return did_you_mean(text.upper(), GpuGroup) or (f"; did you mean {names[near[0]]!r}?" if near else "")
 
 
 def gpu_ids(gpus: Iterable[Gpu]) -> str:
     """Return Runpod's encoding of a choice of GPUs.
 
     A pool is its id; a card is the id of its pool and ``-<type>`` for every other card of it, unless
-    the pool itself was chosen too. Pool ids keep the given order, which is the order of preference;
-    exclusions follow, sorted. The result depends on nothing else: the official 1.0.0 walked a set,
-    so that every new process saw its endpoint as changed.
+    the pool itself was chosen too; an id that we do not know is passed on as written. Pool ids keep
+    the given order, which is the order of preference; exclusions follow, sorted. The result depends
+    on nothing else: the official 1.0.0 walked a set, so that every new process saw its endpoint as
+    changed.
 
     >>> gpu_ids([GpuType.NVIDIA_L4, GpuGroup.AMPERE_80])
     'AMPERE_24,AMPERE_80,-NVIDIA GeForce RTX 3090,-NVIDIA RTX A5000'

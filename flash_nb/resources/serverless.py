@@ -8,13 +8,13 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, PlainValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, PlainValidator, model_validator
 
 from .choice import Choice, parse
 from .cpu import CpuInstanceType
 from .cuda import CudaVersion, cuda_versions, parse_cuda
-from .datacenter import DataCenter, parse_datacenter
-from .declared import Declared, Name, as_tuple, between
+from .datacenter import DataCenter, parse_datacenter, parse_locations
+from .declared import Declared, Name, as_tuple, between, one_word
 from .env import Env, parse_env
 from .gpu import Gpu, GpuGroup, describe_gpu, gpu_ids, parse_gpu
 from .template import GPU_DISK_GB, PodTemplate
@@ -22,7 +22,7 @@ from .volume import NetworkVolume
 
 
 class ServerlessType(Choice):
-    """How requests reach workers."""
+    """How requests reach workers. Source: the two values of Runpod's `saveEndpoint`."""
 
     QB = "QB"
     """Queue-based: jobs wait in a queue, are retried, and keep their result."""
@@ -31,7 +31,7 @@ class ServerlessType(Choice):
 
 
 class ScalerType(Choice):
-    """What makes an endpoint start another worker."""
+    """What makes an endpoint start another worker. Source: the two values of Runpod's `saveEndpoint`."""
 
     QUEUE_DELAY = "QUEUE_DELAY"
     """A job has waited for `scalerValue` seconds."""
@@ -39,9 +39,23 @@ class ScalerType(Choice):
     """There are more than `scalerValue` requests for each worker."""
 
 
+ServerlessScalerType = ScalerType
+
+
 def parse_type(value: object) -> ServerlessType:
     """Return the type that `value` names; ValueError if it is none."""
     return parse(ServerlessType, value)
+
+
+def parse_scaler(value: object) -> ScalerType:
+    """Return the scaler that `value` names; ValueError if it is none."""
+    return parse(ScalerType, value)
+
+
+def _not_empty(instances: Sequence[CpuInstanceType]) -> Sequence[CpuInstanceType]:
+    if not instances:
+        raise ValueError("must name a CPU instance")
+    return instances
 
 
 # Annotated as what a user may write; what is kept is a tuple or an `Env`, so that resources are hashable.
@@ -50,6 +64,7 @@ Instances = Annotated[
     Sequence[Annotated[CpuInstanceType, PlainValidator(lambda value: parse(CpuInstanceType, value))]],
     BeforeValidator(as_tuple),
 ]
+CpuInstances = Annotated[Instances, AfterValidator(_not_empty)]
 CudaVersions = Annotated[
     Sequence[Annotated[CudaVersion | str, PlainValidator(parse_cuda)]], BeforeValidator(as_tuple)
 ]
@@ -58,26 +73,39 @@ CudaVersions = Annotated[
 class ServerlessResource(Declared):
     """An endpoint as a user declares it. Field names are Runpod's.
 
-    A subclass says which image its workers run (`image`) and narrows `type`.
+    A subclass says which image its workers run (`image`, `is_live`) and narrows `type`.
+
+    Each field is sent in `saveEndpoint` under its own name, unless "sent as" says otherwise.
 
     Attributes:
-        name: Identifies the endpoint among the user's.
-        gpus: Acceptable GPUs, the preferred first. A set is sorted.
-        gpuCount: GPUs for each worker.
-        cudaVersions: Acceptable CUDA versions; empty for any.
-        instanceIds: Acceptable CPU machines. With any, this is a CPU resource.
-        datacenter: Where workers run, unless `locations` says it.
-        locations: A comma list of data centers, for more than one.
-        workersMin: Workers kept (and paid for) without jobs.
-        workersMax: Workers at most.
-        idleTimeout: Seconds that a worker without jobs stays.
-        executionTimeoutMs: Limit of one job; 0 for the platform's.
-        networkVolume: A volume by name, made if it does not exist.
-        networkVolumeId: A volume that exists.
+        name: Identifies the endpoint among the user's: 1 to 100 characters. Required.
+        gpus: Acceptable GPUs, the preferred first; a set is sorted. Pools, cards, or ids of newer
+            ones; none on CPU. Default [GpuGroup.ANY]; sent as ``gpuIds``.
+        gpuCount: GPUs for each worker, 1 or more; 0 on CPU. Default 1.
+        cudaVersions: Acceptable CUDA versions; empty for any. Default []; sent as
+            ``allowedCudaVersions``.
+        instanceIds: Acceptable CPU machines. With any, this is a CPU resource. Default [].
+        datacenter: Where workers run, unless `locations` says it. Default DataCenter.EU_RO_1; sent
+            as ``locations``.
+        locations: A comma list of data centers, for more than one. Default None.
+        workersMin: Workers kept (and paid for) without jobs: 0 to `workersMax`. Default 0.
+        workersMax: Workers at most, 0 or more. Default 3.
+        idleTimeout: Seconds that a worker without jobs stays: 1 to 3600. Default 5.
+        executionTimeoutMs: Milliseconds that one job may run; 0 for the platform's limit. Default 0.
+        scalerType: What makes the endpoint start another worker. Default ScalerType.QUEUE_DELAY.
+        scalerValue: The threshold of the scaler, 1 or more: seconds of waiting for ``QUEUE_DELAY``,
+            requests for each worker for ``REQUEST_COUNT``. Default 4.
+        type: How requests reach workers; each class has one. Default ServerlessType.QB.
+        workersPFBTarget: Workers, 0 or more; passed on as Runpod's own field. Default 0.
+        networkVolume: A volume by name, made if it does not exist. Default None; sent as
+            ``networkVolumeId`` by the backend, which learns the id.
+        networkVolumeId: The id of a volume that exists, instead. Default None.
         env: Variables of the workers. Nothing is read from ``.env``: what is not here is not sent.
+            Default {}; sent as ``template.env``.
         flashboot: Whether workers are kept warm after stopping, which shortens cold starts.
-        template: Pod-level settings.
-        templateId: A template that exists at Runpod, instead.
+            Default True; sent as ``flashBootType``.
+        template: Pod-level settings. Default None, which sends those of a plain `PodTemplate`.
+        templateId: The id of a template that exists at Runpod, instead. Default None.
     """
 
     not_fields: ClassVar[Mapping[str, str]] = {
@@ -92,23 +120,21 @@ class ServerlessResource(Declared):
     cudaVersions: CudaVersions = ()
     instanceIds: Instances = ()
     datacenter: Annotated[DataCenter | str, PlainValidator(parse_datacenter)] = DataCenter.EU_RO_1
-    locations: str | None = None
+    locations: Annotated[str, AfterValidator(parse_locations)] | None = None
     workersMin: Annotated[int, between(0)] = 0
     workersMax: Annotated[int, between(0)] = 3
     idleTimeout: Annotated[int, between(1, 3600)] = 5
     executionTimeoutMs: Annotated[int, between(0)] = 0
-    scalerType: Annotated[ScalerType, PlainValidator(lambda value: parse(ScalerType, value))] = (
-        ScalerType.QUEUE_DELAY
-    )
+    scalerType: Annotated[ScalerType, PlainValidator(parse_scaler)] = ScalerType.QUEUE_DELAY
     scalerValue: Annotated[int, between(1)] = 4
     type: Annotated[ServerlessType, PlainValidator(parse_type)] = ServerlessType.QB
     workersPFBTarget: Annotated[int, between(0)] = 0
     networkVolume: NetworkVolume | None = None
-    networkVolumeId: str | None = None
+    networkVolumeId: Annotated[str, one_word("vol_abc123")] | None = None
     env: Annotated[Mapping[str, str], PlainValidator(parse_env)] = Env({})
     flashboot: bool = True
     template: PodTemplate | None = None
-    templateId: str | None = None
+    templateId: Annotated[str, one_word("tpl_abc123")] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -125,6 +151,16 @@ class ServerlessResource(Declared):
     @abstractmethod
     def image(self) -> str:
         """The container image that its workers run."""
+
+    @property
+    @abstractmethod
+    def is_live(self) -> bool:
+        """True if its workers run whatever function or cell arrives, on an image of Flash's."""
+
+    @property
+    def is_load_balanced(self) -> bool:
+        """True if HTTP requests go straight to a worker, False if jobs wait in a queue."""
+        return self.type is ServerlessType.LB
 
     @property
     def kind(self) -> Literal["cpu", "gpu"]:

@@ -15,13 +15,21 @@ GPU_DISK_GB = 64
 
 
 class PodTemplate(Declared):
-    """Pod-level settings, by Runpod's names.
+    """Pod-level settings, by Runpod's names, which are also the names they are sent under.
 
     Attributes:
-        containerDiskInGb: The container disk. None means 64 on GPU workers, and on CPU workers as
-            much as the smallest of their instances may have.
+        name: Unique in an account. Default '', which sends the endpoint's name and hash.
+        imageName: The image, for the classes whose image is the user's. Default ''.
+        containerDiskInGb: The container disk in GB, 1 or more; on CPU workers at most what the
+            smallest of their instances may have. Default None: 64 on GPU, that limit on CPU.
+        containerRegistryAuthId: The id of the registry login that may pull the image. Default ''.
+        dockerArgs: Arguments for the image's command. Default ''.
+        ports: A comma list of ports with their protocol, such as ``8000/http``. Default ''.
+        startScript: A script that Runpod runs in place of the image's command, with
+            `advancedStart`. Default ''.
+        advancedStart: Whether `startScript` is run. Default False.
         env: Environment variables: a dict, or Runpod's list of ``{"key": …, "value": …}``.
-        startScript: A script that Runpod runs in place of the image's command, with `advancedStart`.
+            Default {}.
     """
 
     name: str = ""

@@ -14,8 +14,9 @@ class NetworkVolume(Declared):
     """A volume, found by name and data center, and created where there is none.
 
     Attributes:
-        size: In GB; Runpod allows 10 to 4096.
-        dataCenterId: Where it lies; workers that use it run there.
+        name: Identifies it among the user's in its data center: 1 to 100 characters. Required.
+        size: In GB: 10 to 4096. Default 100.
+        dataCenterId: Where it lies; workers that use it run there. Default DataCenter.EU_RO_1.
     """
 
     name: Name

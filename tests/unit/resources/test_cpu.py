@@ -2,7 +2,8 @@
 
 import pytest
 
-from flash_nb.resources import CpuInstanceType
+from flash_nb.errors import ResourceError
+from flash_nb.resources import CpuInstanceType, CpuLiveServerless
 
 SIZES = {
     "cpu3g-1-4": (1, 4, 10),
@@ -34,3 +35,18 @@ def test_reads_as_code_and_as_text():
     assert repr(CpuInstanceType.CPU3G_4_16) == "CpuInstanceType.CPU3G_4_16"
     assert str(CpuInstanceType.CPU3G_4_16) == "cpu3g-4-16"
     assert CpuInstanceType.CPU3G_4_16.describe() == "CPU 4 vCPU 16 GB (cpu3g-4-16)"
+
+
+@pytest.mark.parametrize(
+    ("written", "suggestion"),
+    [
+        ("cpu3g-4-8", "CpuInstanceType.CPU3"),
+        ("cpu5g-4-16", "CpuInstanceType"),
+        ("CPU5G_4_16", "'CPU3G_4_16'"),
+    ],
+)
+def test_a_wrong_one_is_refused_with_the_nearest(written, suggestion):
+    with pytest.raises(ResourceError) as caught:
+        CpuLiveServerless(name="demo", instanceIds=[written])
+    message = f"instanceIds[0]={written!r} is not a CpuInstanceType; did you mean {suggestion}"
+    assert message in str(caught.value)

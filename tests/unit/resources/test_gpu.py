@@ -20,7 +20,7 @@ from flash_nb.resources.gpu import (
 )
 
 L4, A5000, RTX3090 = GpuType.NVIDIA_L4, GpuType.NVIDIA_RTX_A5000, GpuType.NVIDIA_GEFORCE_RTX_3090
-GPUS = st.sampled_from([*GpuGroup.all(), *GROUPS, "RUBIN_288"])
+GPUS = st.sampled_from([*GpuGroup.all(), *GROUPS, "RUBIN_288", "NVIDIA GB300"])
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,12 @@ GPUS = st.sampled_from([*GpuGroup.all(), *GROUPS, "RUBIN_288"])
         ([L4, GpuGroup.ADA_24], "AMPERE_24,ADA_24,-NVIDIA GeForce RTX 3090,-NVIDIA RTX A5000"),
         (["RUBIN_288", L4], "RUBIN_288,AMPERE_24,-NVIDIA GeForce RTX 3090,-NVIDIA RTX A5000"),
         ([GpuType.NVIDIA_H200], "HOPPER_141"),
+        ([GpuType.NVIDIA_L40S], "ADA_48_PRO,-NVIDIA L40,-NVIDIA RTX 6000 Ada Generation"),
+        (["NVIDIA GB300"], "NVIDIA GB300"),
+        (
+            [L4, "NVIDIA GB300"],
+            "AMPERE_24,NVIDIA GB300,-NVIDIA GeForce RTX 3090,-NVIDIA RTX A5000",
+        ),
         ([GpuGroup.ANY], ",".join(GpuGroup.all())),
         ([GpuGroup.AMPERE_80, GpuGroup.ANY], ",".join(GpuGroup.all())),
         ([], ""),
@@ -76,12 +82,42 @@ def test_encoding_excludes_no_card_that_was_chosen_and_no_card_of_a_chosen_pool(
         ("RUBIN_288", "RUBIN_288"),
         ("RUBIN_288_PRO", "RUBIN_288_PRO"),
         ("AMPERE_96", "AMPERE_96"),
+        ("BLACKWELL_96", GpuGroup.BLACKWELL_96),
+        ("BLACKWELL_180", GpuGroup.BLACKWELL_180),
+        ("NVIDIA_H100_NVL", GpuType.NVIDIA_H100_NVL),
     ],
 )
 def test_accepted(written, meant):
     parsed = parse_gpu(written)
     assert parsed == meant
     assert type(parsed) is type(meant)
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        "AMD Instinct MI300X OAM",
+        "NVIDIA A100-SXM4-40GB",
+        "NVIDIA A30",
+        "NVIDIA B300",
+        "NVIDIA B300 SXM6 AC",
+        "NVIDIA GB200",
+        "NVIDIA GB300",
+        "NVIDIA GeForce RTX 3080",
+        "NVIDIA GeForce RTX 3090 Ti",
+        "NVIDIA GeForce RTX 4080 SUPER",
+        "NVIDIA GeForce RTX 6090",
+        "NVIDIA H200 NVL",
+        "NVIDIA RTX 4000 SFF Ada Generation",
+        "NVIDIA RTX 5000 Ada Generation",
+        "NVIDIA RTX A2000",
+        "NVIDIA RTX PRO 4500 Blackwell",
+        "Tesla V100-PCIE-16GB",
+    ],
+)
+def test_a_newer_card_is_taken_as_written(card):
+    assert parse_gpu(card) == card
+    assert gpu_ids([parse_gpu(card)]) == describe_gpu(card) == card
 
 
 @pytest.mark.parametrize(
@@ -95,6 +131,14 @@ def test_accepted(written, meant):
         ("A100", "GpuGroup.AMPERE_80 (A100 80 GB)"),
         ("h100", "GpuGroup.ADA_80_PRO (H100 80 GB)"),
         ("NVIDIA GeForce RTX 409O", "GpuType.NVIDIA_GEFORCE_RTX_4090"),
+        ("NVIDIA Geforce RTX 4090", "GpuType.NVIDIA_GEFORCE_RTX_4090"),
+        ("NVIDIA GeForce RTX 40900", "GpuType.NVIDIA_GEFORCE_RTX_4090"),
+        ("NVIDIA L44", "GpuType.NVIDIA_L4"),
+        ("NVIDA L4", "GpuType.NVIDIA_L4"),
+        ("nvidia l4", "GpuType.NVIDIA_L4"),
+        ("NVIDIA A100 80 GB PCIe", "GpuType.NVIDIA_A100_80GB_PCIe"),
+        ("NVIDIA RTX 4090", "GpuGroup.ADA_24 (RTX 4090 24 GB)"),
+        ("NVIDIA A100", "GpuGroup.AMPERE_80 (A100 80 GB)"),
     ],
 )
 def test_misspelt(written, suggestion):
@@ -105,6 +149,14 @@ def test_misspelt(written, suggestion):
 @pytest.mark.parametrize("written", ["", "zzzzzz", 80, None])
 def test_unrecognisable_names_the_groups(written):
     with pytest.raises(ValueError, match=r"the groups are any, AMPERE_16, .*BLACKWELL_180"):
+        parse_gpu(written)
+
+
+@pytest.mark.parametrize(
+    "written", ["NVIDIA ", "NVIDIA L4,NVIDIA T4", "-NVIDIA GB300", "GB300", "NVIDIA Rubin"]
+)
+def test_what_is_no_name_of_a_card_is_not_taken_for_a_new_one(written):
+    with pytest.raises(ValueError, match="is not a GpuGroup or GpuType"):
         parse_gpu(written)
 
 
