@@ -31,6 +31,16 @@ class EndpointSpec:
         workers_min, workers_max: Bounds of scaling.
         idle_timeout_s: Seconds after which an idle worker ends.
         timeout_s: Longest run of a job in seconds; None: no limit.
+        queue_delay_s: Seconds that a job waits before another worker is started; None: as the
+            backend likes.
+        requests_per_worker: How many jobs or requests are enough for one worker; None: as the
+            backend likes.
+        volume: Names the folder that all workers with this volume share; None: none.
+        balanced: HTTP requests go straight to workers; there is no queue.
+        app: What its workers serve, if jobs do not bring their code: see `flash_nb.protocol.app`.
+        requirements: Python packages that `app` needs, as PEP 508 strings.
+        system: Operating system packages that `app` needs.
+        allow_apt: Missing ones of these may be installed.
     """
 
     name: str
@@ -43,6 +53,14 @@ class EndpointSpec:
     workers_max: int
     idle_timeout_s: float
     timeout_s: float | None
+    queue_delay_s: float | None = None
+    requests_per_worker: int | None = None
+    volume: str | None = None
+    balanced: bool = False
+    app: Mapping[str, Any] | None = None
+    requirements: Sequence[str] = ()
+    system: Sequence[str] = ()
+    allow_apt: bool = False
 
     def __repr__(self) -> str:
         return f"EndpointSpec({self.name!r}, {self.kind}, {self.hardware})"
@@ -79,10 +97,37 @@ class JobRequest:
     durable: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request to a load-balanced endpoint; `path` begins with a slash, `query` is encoded."""
+
+    method: str
+    path: str
+    query: str = ""
+    headers: Sequence[tuple[str, str]] = ()
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """What a worker answered; the names of `headers` are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
 class Endpoint(Protocol):
-    """A queue that workers take jobs from."""
+    """Where work goes: a queue that workers take jobs from, or HTTP requests straight to workers.
+
+    Attributes:
+        id: Its id in the backend.
+        url: Where others reach it over HTTP, without a slash at the end; empty if they cannot.
+        simulated: Its GPUs do not exist.
+    """
 
     id: str
+    url: str
     simulated: bool
 
     def run(self, request: JobRequest, on_event: OnEvent) -> None:
@@ -93,6 +138,13 @@ class Endpoint(Protocol):
 
     def release(self, instance: str) -> None:
         """Forget a remote object."""
+
+    async def request(self, request: HttpRequest) -> HttpResponse:
+        """Send a request to a load-balanced endpoint once, and return its answer whatever its status.
+
+        Raises:
+            BackendError: There was no answer; nobody knows if a worker took the request.
+        """
 
 
 class Backend(Protocol):

@@ -7,6 +7,7 @@ here is submitted again under its id. The engine runs those it lost, and follows
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import itertools
 import json
@@ -18,15 +19,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from flash_nb import errors
-from flash_nb.backends.base import EndpointSpec, JobRequest, OnEvent
+from flash_nb.backends.base import EndpointSpec, HttpRequest, HttpResponse, JobRequest, OnEvent
 from flash_nb.errors import BackendError, EngineError, FlashError
 from flash_nb.jobs import (
     ClearEvent,
     DisplayEvent,
     FinishedEvent,
+    ItemEvent,
     JobEvent,
     JobInfo,
     JobStatus,
@@ -114,6 +117,7 @@ class EngineClient(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._unsent: list[bytes] = []
         self._calls: dict[int, asyncio.Future[Any]] = {}
+        self._requests: dict[str, _OpenRequest] = {}
         self._numbers = itertools.count()
         self._jobs: dict[str, Follow] = {}
         self.welcome: asyncio.Future[Header] = loop.create_future()
@@ -171,6 +175,8 @@ class EngineClient(asyncio.Protocol):
         for call in self._calls.values():
             if not call.done():
                 call.set_exception(EngineError("The engine closed the connection."))
+        for request in self._requests.values():
+            request.fail("The engine closed the connection: nobody knows if a worker took the request.")
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -186,6 +192,9 @@ class EngineClient(asyncio.Protocol):
                     self._finished(header, buffers)
                 case "reply":
                     self._replied(header)
+                case "response":
+                    if (request := self._requests.get(header["request"])) is not None:
+                        request.take(header, buffers)
                 case "welcome":
                     self.welcome.set_result(header)
                 case "stopping":
@@ -200,6 +209,29 @@ class EngineClient(asyncio.Protocol):
             return await self._calls[number]
         finally:
             del self._calls[number]
+
+    async def request(self, endpoint_id: str, request: HttpRequest) -> HttpResponse:
+        """Send a request to a load-balanced endpoint, and return its whole answer."""
+        number = secrets.token_hex(8)
+        header = {
+            "type": "request",
+            "request": number,
+            "endpoint": endpoint_id,
+            "method": request.method,
+            "path": request.path,
+            "query": request.query,
+            "headers": list(request.headers),
+            "root": "",
+        }
+        opened = self._requests[number] = _OpenRequest(self._loop.create_future())
+        try:
+            self.write(frames.encode(*frames.spill(header, [request.body], self.spill_folders)))
+            return await opened.response
+        except asyncio.CancelledError:
+            self.send({"type": "abort", "request": number})
+            raise
+        finally:
+            del self._requests[number]
 
     def follow(self, job_id: str, on_event: Follow) -> None:
         """Have the events of a job go to `on_event`, with the numbers of those that are stored."""
@@ -259,11 +291,40 @@ class EngineClient(asyncio.Protocol):
             on_event(FinishedEvent(info, None, ()), None)
 
 
+class _OpenRequest:
+    """A request whose answer is coming in."""
+
+    def __init__(self, response: asyncio.Future[HttpResponse]) -> None:
+        self.response = response
+        self._status = 0
+        self._headers: dict[str, str] = {}
+        self._pieces: list[bytes] = []
+
+    def take(self, header: Header, buffers: Sequence[Buffer]) -> None:
+        """Take a piece of the answer."""
+        if "broken" in header:
+            self.fail(f"No answer: {header['broken']}.")
+            return
+        self._status = header.get("status", self._status)
+        self._headers |= {name.lower(): value for name, value in header.get("headers", ())}
+        self._pieces += map(bytes, frames.unspill(header, buffers))
+        if "spill" in header:
+            Path(header["spill"]["path"]).unlink(missing_ok=True)
+        if not header["more"] and not self.response.done():
+            self.response.set_result(HttpResponse(self._status, self._headers, b"".join(self._pieces)))
+
+    def fail(self, reason: str) -> None:
+        """End it without an answer."""
+        if not self.response.done():
+            self.response.set_exception(EngineError(reason))
+
+
 class LocalEndpoint:
     """An endpoint of the engine."""
 
-    def __init__(self, backend: LocalBackend, endpoint_id: str, *, simulated: bool) -> None:
+    def __init__(self, backend: LocalBackend, endpoint_id: str, *, url: str, simulated: bool) -> None:
         self.id = endpoint_id
+        self.url = url
         self.simulated = simulated
         self._backend = backend
 
@@ -278,6 +339,11 @@ class LocalEndpoint:
     def release(self, instance: str) -> None:
         """Forget a remote object."""
         self._backend.release(instance)
+
+    async def request(self, request: HttpRequest) -> HttpResponse:
+        """Send a request to a worker."""
+        client = await self._backend.client()
+        return await client.request(self.id, request)
 
 
 @dataclass(slots=True)
@@ -314,7 +380,7 @@ class LocalBackend:
         client = await self.client()
         answer = await client.call("ensure", spec=_wire(spec))
         self._specs[answer["id"]] = spec
-        return LocalEndpoint(self, answer["id"], simulated=answer["simulated"])
+        return LocalEndpoint(self, answer["id"], url=answer["url"], simulated=answer["simulated"])
 
     def attach(self, job_id: str, on_event: OnEvent) -> None:
         """Replay and follow a job; one that is followed here already is not replayed."""
@@ -400,6 +466,8 @@ class LocalBackend:
             if isinstance(event, FinishedEvent):
                 self._open_jobs.pop(job_id, None)
             elif number is not None:
+                if number < job.seen:  # a worker that comes back repeats its last items
+                    return
                 job.seen = number + 1
             job.on_event(event)
 
@@ -516,20 +584,29 @@ def _both(first: OnEvent, second: OnEvent) -> OnEvent:
     return tell
 
 
-_SCALING = ("workers_min", "workers_max", "idle_timeout_s", "timeout_s")
+_SCALING = (
+    "workers_min",
+    "workers_max",
+    "idle_timeout_s",
+    "timeout_s",
+    "queue_delay_s",
+    "requests_per_worker",
+)
 
 
 def _wire(spec: EndpointSpec) -> dict[str, Any]:
     wire = asdict(spec)
     scaling = {name: wire.pop(name) for name in _SCALING}
-    return {**wire, "env": dict(spec.env), "scaling": scaling}
+    del wire["allow_apt"]
+    sequences = {"requirements": sorted(spec.requirements), "system": sorted(spec.system)}
+    return {**wire, **sequences, "env": dict(spec.env), "scaling": scaling}
 
 
 def _info(snapshot: dict[str, Any]) -> JobInfo:
     return JobInfo(**{**snapshot, "status": JobStatus(snapshot["status"])})
 
 
-def _event(event: dict[str, Any]) -> JobEvent:
+def _event(event: dict[str, Any]) -> JobEvent:  # noqa: PLR0911 - one for each type
     match event["type"]:
         case "stream":
             return StreamEvent(event["name"], event["text"])
@@ -543,6 +620,8 @@ def _event(event: dict[str, Any]) -> JobEvent:
             )
         case "clear":
             return ClearEvent(event["wait"])
+        case "item":
+            return ItemEvent(event["index"], base64.b64decode(event["value"]))
         case "phase":
             return PhaseEvent(event["phase"])
         case "stored":

@@ -17,13 +17,14 @@ from flash_nb.version import __version__
 if TYPE_CHECKING:
     from flash_nb.engine.server import Server
 
-REPLACES_WORKERS = ("env", "gpu_count")
+REPLACES_WORKERS = ("env", "gpu_count", "volume", "app", "requirements", "system")
 
 
 class Control:
     """Answers calls; keeps the specs of the endpoints, by id.
 
-    A spec is a JSON object: ``name, kind, hash, hardware, gpu_count, env, scaling``.
+    A spec is a JSON object: what `flash_nb.backends.base.EndpointSpec` holds, with all that scales
+    under ``scaling``.
     """
 
     def __init__(self, server: Server) -> None:
@@ -34,6 +35,8 @@ class Control:
         """Take over the endpoints of an engine that went before."""
         for endpoint_id, spec in self._server.store.endpoints().items():
             self._save(endpoint_id, spec)
+        if any(spec["balanced"] for spec in self.endpoints.values()):
+            self._server.http_url()
 
     async def call(self, method: str, params: dict[str, Any]) -> Any:
         """Run one call.
@@ -52,7 +55,11 @@ class Control:
         if self.endpoints.get(endpoint_id) != spec:
             self._server.store.save_endpoint(endpoint_id, spec)
             self._save(endpoint_id, spec)
-        return {"id": endpoint_id, "simulated": bool(spec["gpu_count"]) and not self._server.gpus}
+        return {
+            "id": endpoint_id,
+            "url": f"{self._server.http_url()}/{endpoint_id}" if spec["balanced"] else "",
+            "simulated": bool(spec["gpu_count"]) and not self._server.gpus,
+        }
 
     async def do_endpoints(self) -> list[dict[str, Any]]:
         """List the endpoints, values of their environment variables left out."""
@@ -105,8 +112,11 @@ class Control:
             EndpointSaved(
                 endpoint_id,
                 Scaling(**spec["scaling"]),
-                Needs(self._server.settings.python),
+                Needs(
+                    self._server.settings.python, frozenset(spec["requirements"]), frozenset(spec["system"])
+                ),
                 replace_workers=replace,
+                balanced=spec["balanced"],
             )
         )
 

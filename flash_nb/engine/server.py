@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 import os
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flash_nb.engine import hardware
+from flash_nb.engine.balance import Request
 from flash_nb.engine.channel import Peer, listen, private_folder
 from flash_nb.engine.control import Control
 from flash_nb.engine.environments import (
@@ -48,8 +51,12 @@ from flash_nb.engine.state import (
     Needs,
     PhaseChanged,
     RecallJobs,
+    RefuseRequest,
+    RequestArrived,
+    RequestEnded,
     SendCancel,
     SendJob,
+    SendRequest,
     StartWorker,
     StopWorker,
     Tick,
@@ -64,12 +71,25 @@ from flash_nb.version import __version__
 from flash_nb.worker import frames
 from flash_nb.worker.frames import Buffer, Header
 
+if TYPE_CHECKING:
+    from flash_nb.engine.http import HttpDoor
+
 STATUS_DELAY_S = 0.01
 CLIENT_GRACE_S = 10.0
 DEFAULT_TTL_S = 24 * 3600.0
 RETENTION_S = 24 * 3600.0
 PRUNE_EVERY_S = 600.0
 EVENTS_PER_ATTEMPT = 1_000_000_000
+
+
+@dataclass(slots=True)
+class _OpenRequest:
+    """A request that is not answered yet: its frame for the worker, and who takes the answer."""
+
+    endpoint_id: str
+    frame: bytes
+    answer: Callable[[Header, Sequence[Buffer]], None]
+    is_answering: bool = False
 
 
 class Announcement(Protocol):
@@ -106,7 +126,9 @@ class Server:
         self.environments = Environments(settings.cache / "environments")
         self.gpus = hardware.gpus()
         self._processes = Processes(settings.cache / "worker")
-        self._spill_folders = _spill_folders(home)
+        self.spill_folders = _spill_folders(home)
+        self._http: HttpDoor | None = None
+        self._open_requests: dict[str, _OpenRequest] = {}
         self._clients: dict[str, Peer] = {}
         self._workers: dict[str, Peer] = {}
         self._gpus_in_use: dict[str, frozenset[int]] = {}
@@ -142,6 +164,8 @@ class Server:
             Path(self.url.removeprefix("unix:")).unlink(missing_ok=True)
         for client in self._clients.values():
             client.send({"type": "stopping"})
+        if self._http is not None:
+            self._http.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -150,7 +174,7 @@ class Server:
         for job in self.machine.suspend():
             self.store.save_job(job, self._requests.get(job.id), None)
         self.store.close()
-        for folder in self._spill_folders:
+        for folder in self.spill_folders:
             with contextlib.suppress(OSError):  # results wait in it to be taken
                 Path(folder).rmdir()
 
@@ -163,6 +187,15 @@ class Server:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
+
+    def http_url(self) -> str:
+        """Return where the HTTP door is; it is opened when somebody first asks."""
+        if self._http is None:
+            from flash_nb.engine.http import HttpDoor  # a tenth of a second that most do not need
+
+            self._http = HttpDoor(self, self.settings.home / "http.port")
+            self.spawn(self._http.serve())
+        return self._http.url
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -207,7 +240,7 @@ class Server:
             await asyncio.sleep(PRUNE_EVERY_S)
 
     def _remove_old_files(self, before: float) -> None:
-        for folder in (*map(Path, self._spill_folders), self.settings.home / "workers"):
+        for folder in (*map(Path, self.spill_folders), self.settings.home / "workers"):
             for path in folder.iterdir():
                 with contextlib.suppress(FileNotFoundError):  # whoever owns it was faster
                     if path.stat().st_mtime < before:
@@ -226,6 +259,10 @@ class Server:
                 self._job_changed(job)
             case SendJob(worker_id, job_id):
                 self._send_job(worker_id, job_id)
+            case SendRequest(worker_id, request_id):
+                self._send_request(worker_id, request_id)
+            case RefuseRequest():
+                self._refuse_request(action)
             case SendCancel(worker_id, job_id):
                 self._tell(worker_id, {"type": "cancel", "job": job_id})
             case RecallJobs(worker_id):
@@ -252,6 +289,71 @@ class Server:
         peer = self._workers.get(worker_id)
         if peer is not None:
             peer.send(header)
+
+    # --- requests -----------------------------------------------------------------------------
+
+    def why_not_balanced(self, endpoint_id: str) -> str:
+        """Return why an endpoint takes no HTTP requests; empty if it does."""
+        spec = self.control.endpoints.get(endpoint_id)
+        if spec is None:
+            return f"There is no endpoint {endpoint_id!r}; flash endpoints lists them."
+        if not spec["balanced"]:
+            return f"The endpoint {spec['name']!r} has a queue and no routes."
+        return ""
+
+    def begin_request(
+        self,
+        request_id: str,
+        endpoint_id: str,
+        header: Header,
+        buffers: Sequence[Buffer],
+        answer: Callable[[Header, Sequence[Buffer]], None],
+    ) -> None:
+        """Send a request to a worker of a load-balanced endpoint; `answer` gets what it says.
+
+        The last header that `answer` gets has a false ``more``; with ``broken``, a reason, the
+        answer is not whole.
+        """
+        frame = frames.encode({**header, "type": "request", "request": request_id}, buffers)
+        self._open_requests[request_id] = _OpenRequest(endpoint_id, frame, answer)
+        timeout_s = self.control.endpoints[endpoint_id]["scaling"]["timeout_s"]
+        deadline = time.time() + timeout_s if timeout_s else None
+        self.post(RequestArrived(Request(request_id, endpoint_id, deadline)))
+
+    def end_request(self, request_id: str) -> None:
+        """Take note that nobody waits for an answer any more."""
+        request = self._open_requests.pop(request_id, None)
+        if request is not None:
+            for worker in self._workers.values():
+                worker.send({"type": "abort", "request": request_id})
+            self.post(RequestEnded(request.endpoint_id, request_id))
+
+    def _send_request(self, worker_id: str, request_id: str) -> None:
+        peer = self._workers.get(worker_id)
+        if peer is not None:  # else its loss is being reported, and the request will be refused
+            peer.write(self._open_requests[request_id].frame)
+
+    def _refuse_request(self, action: RefuseRequest) -> None:
+        self._tell(action.worker_id, {"type": "abort", "request": action.request_id})
+        request = self._open_requests.pop(action.request_id)
+        if request.is_answering:
+            request.answer({"more": False, "broken": action.reason}, ())
+            return
+        headers = [("content-type", "application/json")]
+        body = json.dumps({"detail": action.reason}).encode()
+        request.answer({"status": action.status, "headers": headers, "more": False}, [body])
+
+    def _take_response(self, header: Header, buffers: Sequence[Buffer]) -> None:
+        request = self._open_requests.get(header["request"])
+        if request is None:
+            if path := header.get("spill", {}).get("path"):
+                Path(path).unlink(missing_ok=True)
+            return
+        request.is_answering = True
+        request.answer(header, buffers)
+        if not header["more"]:
+            del self._open_requests[header["request"]]
+            self.post(RequestEnded(request.endpoint_id, header["request"]))
 
     # --- jobs ---------------------------------------------------------------------------------
 
@@ -326,6 +428,7 @@ class Server:
 
     async def _start_worker(self, action: StartWorker) -> None:
         worker_id, environment = action.worker_id, action.environment
+        spec = self.control.endpoints[action.endpoint_id]
         log = self._log(worker_id)
         try:
             built = await self.environments.build(_spec(environment), lambda _: None)
@@ -337,6 +440,7 @@ class Server:
                     folder=self.settings.home / "endpoints" / action.endpoint_id,
                     variables=self._variables(action, built.variables(inherited(os.environ))),
                     settings={
+                        "app": spec["app"],
                         "url": self.url,
                         "token": self.token,
                         "worker": worker_id,
@@ -344,7 +448,7 @@ class Server:
                         "python": environment.python,
                         "requirements": sorted(environment.requirements),
                         "system": sorted(environment.system),
-                        "spill_folders": self._spill_folders,
+                        "spill_folders": self.spill_folders,
                     },
                     log=log,
                 )
@@ -361,6 +465,10 @@ class Server:
     def _variables(self, action: StartWorker, environment: dict[str, str]) -> dict[str, str]:
         spec = self.control.endpoints[action.endpoint_id]
         variables = {**environment, **spec["env"]}
+        if spec["volume"]:
+            folder = self.settings.home / "volumes" / spec["volume"]
+            folder.mkdir(parents=True, exist_ok=True)
+            variables["RUNPOD_VOLUME_PATH"] = str(folder)
         if spec["gpu_count"] and self.gpus:
             chosen = hardware.assign(self._gpus_in_use, spec["gpu_count"], [gpu.index for gpu in self.gpus])
             variables["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the order in which nvidia-smi counts them
@@ -394,7 +502,7 @@ class Server:
                 "type": "welcome",
                 "version": __version__,
                 "pid": os.getpid(),
-                "spill_folders": self._spill_folders,
+                "spill_folders": self.spill_folders,
             }
         )
         return lambda header, buffers: self._from_client(peer, client_id, header, buffers)
@@ -421,10 +529,26 @@ class Server:
                 self.post(InstanceReleased(header["instance"]))
             case "received":
                 self._forget_result(header["job"])
+            case "request":
+                self._request_of(peer, header, buffers)
+            case "abort":
+                self.end_request(header["request"])
             case "watch":
                 self.spawn(self._watch(peer, header["job"], header["seen"]))
             case "call":
                 self.spawn(self._answer(peer, header))
+
+    def _request_of(self, peer: Peer, header: Header, buffers: Sequence[Buffer]) -> None:
+        """Begin a request of a kernel; its answer goes back as it comes."""
+        request_id, endpoint_id = header["request"], header["endpoint"]
+
+        def answer(response: Header, body: Sequence[Buffer]) -> None:
+            peer.send({**response, "type": "response", "request": request_id}, body)
+
+        if reason := self.why_not_balanced(endpoint_id):
+            answer({"more": False, "broken": reason}, ())
+        else:
+            self.begin_request(request_id, endpoint_id, header, buffers, answer)
 
     async def _answer(self, peer: Peer, header: Header) -> None:
         reply: dict[str, Any] = {"type": "reply", "call": header["call"]}
@@ -537,6 +661,8 @@ class Server:
         match header["type"]:
             case "done":
                 self._done(worker_id, header, buffers)
+            case "response":
+                self._take_response(header, buffers)
             case "returned":
                 self.post(JobsReturned(worker_id, tuple(header["jobs"])))
             case "released":
@@ -563,12 +689,17 @@ class Server:
         job = self.machine.jobs.get(header["job"])
         if job is None:
             return
+        event = header["event"]
         number = job.attempts * EVENTS_PER_ATTEMPT + header["number"]
-        count = self._event_counts.get(job.id, 0)
-        self._event_counts[job.id] = count + 1
-        if count < MAX_EVENTS_PER_JOB:
-            self.store.save_event(job.id, number, header["event"])
-        self._tell_watchers(job.id, header["event"], number)
+        if event["type"] == "item" or self._has_room_for_event(job.id):
+            self.store.save_event(job.id, number, event)
+        self._tell_watchers(job.id, event, number)
+
+    def _has_room_for_event(self, job_id: str) -> bool:
+        """Count an event; False beyond the limit. Items are results and do not count: none may be lost."""
+        count = self._event_counts.get(job_id, 0)
+        self._event_counts[job_id] = count + 1
+        return count < MAX_EVENTS_PER_JOB
 
 
 def snapshot(job: Job) -> dict[str, Any]:

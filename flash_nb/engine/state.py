@@ -39,7 +39,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-from flash_nb.jobs import TRANSITIONS, JobStatus
+from flash_nb.engine.balance import Balancer, Request
+from flash_nb.jobs import RETRYABLE, TRANSITIONS, JobStatus
 
 MAX_ATTEMPTS = 3
 MAX_START_FAILURES = 3
@@ -87,7 +88,8 @@ class Job:
     """One job. `timeout_s` counts from its start, `expires_at` is its TTL as a time.
 
     `error_type` names the class of `flash_nb.errors` that fits, if its own code did not raise.
-    `phase` is what its watchers were told last about what it waits for.
+    `phase` is what its watchers were told last about what it waits for. `former_attempts` are those
+    before it was last retried. `webhook` is where its end is posted to, if anywhere.
     """
 
     id: str
@@ -106,6 +108,8 @@ class Job:
     error: str = ""
     error_type: str = ""
     phase: str = ""
+    former_attempts: int = 0
+    webhook: str = ""
 
     @property
     def queued_s(self) -> float:
@@ -134,7 +138,10 @@ class WorkerStatus(Enum):
 
 @dataclass(slots=True)
 class Worker:
-    """One worker. `deadline` is when patience ends in the states that have one."""
+    """One worker. `deadline` is when patience ends in the states that have one.
+
+    `dropped` are jobs that were sent ahead and cancelled: one more word comes of each.
+    """
 
     id: str
     endpoint_id: str
@@ -148,16 +155,25 @@ class Worker:
     deadline: float | None = None
     revision: int = 0
     instances: set[str] = field(default_factory=set)
+    dropped: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """How an endpoint scales; times in seconds."""
+    """How an endpoint scales; times in seconds.
+
+    Attributes:
+        queue_delay_s: A job waits as long before another worker is started; None: not at all, for a
+            worker of this machine costs nothing.
+        requests_per_worker: How many jobs or requests are enough for one worker; None: one job.
+    """
 
     workers_min: int = 0
     workers_max: int = 3
     idle_timeout_s: float = 5.0
     timeout_s: float | None = None
+    queue_delay_s: float | None = None
+    requests_per_worker: int | None = None
 
 
 @dataclass(slots=True)
@@ -165,6 +181,7 @@ class Endpoint:
     """An endpoint with its waiting lines and its workers.
 
     A worker of an older `revision` takes no further job: the endpoint's settings have changed.
+    A load-balanced endpoint has a `balancer` in place of lines, and one `environment`.
     """
 
     id: str
@@ -174,6 +191,17 @@ class Endpoint:
     workers: dict[str, Worker] = field(default_factory=dict)
     warm: Needs | None = None
     start_failures: int = 0
+    balancer: Balancer | None = None
+    environment: Needs | None = None
+
+    @property
+    def current_workers(self) -> list[Worker]:
+        """The workers that are to take work, now or when they are up."""
+        return [
+            worker
+            for worker in self.workers.values()
+            if worker.revision == self.revision and worker.status is not WorkerStatus.STOPPING
+        ]
 
 
 @dataclass(slots=True)
@@ -202,6 +230,7 @@ class EndpointSaved:
     scaling: Scaling
     environment: Needs
     replace_workers: bool = False
+    balanced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +243,28 @@ class EndpointDeleted:
 @dataclass(frozen=True, slots=True)
 class JobSubmitted:
     """A new job; a job whose id is known already is ignored."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class RequestArrived:
+    """An HTTP request for a load-balanced endpoint."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEnded:
+    """A request is answered, or its client is gone."""
+
+    endpoint_id: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobRetried:
+    """A job that ended without completing is to run again, from the start."""
 
     job: Job
 
@@ -311,6 +362,9 @@ Event = (
     EndpointSaved
     | EndpointDeleted
     | JobSubmitted
+    | JobRetried
+    | RequestArrived
+    | RequestEnded
     | CancelRequested
     | JobFinished
     | JobsReturned
@@ -348,6 +402,24 @@ class SendJob:
 
     worker_id: str
     job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendRequest:
+    """Give the HTTP request to the worker."""
+
+    worker_id: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseRequest:
+    """Answer the request with an HTTP status and a reason; its worker, if it has one, may stop."""
+
+    request_id: str
+    worker_id: str
+    status: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,6 +479,8 @@ Action = (
     JobChanged
     | PhaseChanged
     | SendJob
+    | SendRequest
+    | RefuseRequest
     | SendCancel
     | RecallJobs
     | StartWorker
@@ -479,8 +553,14 @@ class Machine:
         match event:
             case JobSubmitted(job):
                 self._submit(job)
+            case JobRetried(job):
+                self._retry(job)
             case JobFinished():
                 self._finish(event)
+            case RequestArrived(request):
+                self._take_request(request)
+            case RequestEnded(endpoint_id, request_id):
+                self._end_request(endpoint_id, request_id)
             case JobsReturned(worker_id, job_ids):
                 self._take_returned(worker_id, job_ids)
             case CancelRequested(job_id):
@@ -519,8 +599,9 @@ class Machine:
 
     @property
     def is_idle(self) -> bool:
-        """True if no job is unfinished and no worker is up."""
-        return not self.jobs and not self.workers
+        """True if nothing is unfinished and no worker is up."""
+        waiting = any(e.balancer and e.balancer.requests for e in self.endpoints.values())
+        return not self.jobs and not self.workers and not waiting
 
     # --- jobs ---------------------------------------------------------------------------------
 
@@ -538,11 +619,29 @@ class Machine:
         self._line(endpoint, job).append(job.id)
         self._schedule(endpoint)
 
+    def _retry(self, job: Job) -> None:
+        """Let a job wait again as if it were new: its attempts and its time to live begin anew."""
+        if job.id in self.jobs:
+            return
+        if job.status not in RETRYABLE:
+            raise AssertionError(f"job {job.id} is {job.status.value} and cannot be retried")
+        job.expires_at += self._now - job.submitted_at
+        job.submitted_at, job.started_at, job.ended_at = self._now, None, None
+        job.former_attempts += job.attempts
+        job.attempts = 0
+        job.status, job.worker_id, job.cold_s = JobStatus.IN_QUEUE, "", 0.0
+        job.error = job.error_type = job.phase = ""
+        self._submit(job)
+
     def _instance_of(self, job: Job) -> Instance | None:
         return self.instances.get(job.needs.instance) if job.needs.instance else None
 
     def _finish(self, event: JobFinished) -> None:
         worker = self.workers.get(event.worker_id)
+        if worker is not None and event.job_id in worker.dropped:
+            worker.dropped.discard(event.job_id)  # of what was cancelled: the job may be there again
+            if worker.job_id != event.job_id:
+                return
         job = self.jobs.get(event.job_id)
         if job is not None and job.worker_id == event.worker_id:
             if event.error is None:
@@ -564,6 +663,7 @@ class Machine:
             self._leave_line(job)
         else:
             worker.ahead.remove(job.id)
+            worker.dropped.add(job.id)
             self._actions.append(SendCancel(worker.id, job.id))
         if worker is not None and worker.job_id == job.id:
             worker.status = WorkerStatus.RELEASING
@@ -617,6 +717,8 @@ class Machine:
             self._schedule(endpoint)
 
     def _schedule(self, endpoint: Endpoint) -> None:
+        if endpoint.balancer is not None:
+            self._balance(endpoint, endpoint.balancer)
         for needs in [needs for needs, line in endpoint.lines.items() if not line]:
             del endpoint.lines[needs]
         for needs in sorted(endpoint.lines, key=lambda n: self.jobs[endpoint.lines[n][0]].submitted_at):
@@ -690,11 +792,26 @@ class Machine:
             for w in endpoint.workers.values()
         )
         room = endpoint.scaling.workers_max - len(endpoint.workers)
-        for _ in range(min(wanted - starting, room)):
+        wanted = min(wanted - starting, self._growth(endpoint, environment, first))
+        for _ in range(min(wanted, room)):
             self._start_worker(endpoint, environment)
             self._tell_phase(first, "starting worker")
         if room <= 0 and not starting and not self._make_room(endpoint, environment):
             self._tell_phase(first, ALL_HELD)
+
+    def _growth(self, endpoint: Endpoint, environment: Needs, first: str) -> int:
+        """Return how many workers the endpoint's scaler lets us add for a line; one is always given."""
+        workers = [w for w in endpoint.current_workers if environment.covered_by(w.environment)]
+        scaling, job = endpoint.scaling, self.jobs[first]
+        if not workers and scaling.requests_per_worker is None and scaling.queue_delay_s is not None:
+            return 1
+        if scaling.queue_delay_s is not None:
+            is_starting = any(w.status is WorkerStatus.STARTING for w in workers)
+            return int(not is_starting and self._now - job.submitted_at >= scaling.queue_delay_s)
+        if scaling.requests_per_worker is not None:
+            jobs = sum(job.endpoint_id == endpoint.id for job in self.jobs.values())
+            return math.ceil(jobs / scaling.requests_per_worker) - len(workers)
+        return endpoint.scaling.workers_max
 
     def _tell_phase(self, job_id: str, phase: str) -> None:
         job = self.jobs[job_id]
@@ -761,9 +878,11 @@ class Machine:
         worker.environment = event.environment
         self._wait_again(worker.ahead)  # a worker that comes back has dropped what it had not begun
         worker.ahead.clear()
+        worker.dropped.clear()
         worker.ready_at = worker.ready_at or self._now
         worker.deadline = None
         endpoint.start_failures = 0
+        endpoint.warm = endpoint.environment or endpoint.warm
         self._ready.add(event.environment)
         self._adopt_instances(worker, event.instances)
         for job_id in event.finished:
@@ -871,6 +990,7 @@ class Machine:
         self._wait_again(worker.ahead)
         for job in [job for job in self.jobs.values() if job.worker_id == worker_id]:
             self._requeue(endpoint, job, reason)
+        self._refuse_requests(endpoint, worker_id, 502, f"its worker died ({reason}); it is not sent again")
         self._schedule(endpoint)
 
     def _lose_instances(self, endpoint: Endpoint, worker: Worker) -> None:
@@ -905,12 +1025,74 @@ class Machine:
         for endpoint in self.endpoints.values():
             if endpoint.warm == environment:
                 endpoint.warm = None
+            if endpoint.environment == environment:
+                endpoint.start_failures = 0
+                self._refuse_requests(endpoint, "", 503, error)
+
+    # --- requests -----------------------------------------------------------------------------
+
+    def _take_request(self, request: Request) -> None:
+        endpoint = self.endpoints[request.endpoint_id]
+        assert endpoint.balancer is not None
+        endpoint.balancer.add(request)
+        self._schedule(endpoint)
+
+    def _end_request(self, endpoint_id: str, request_id: str) -> None:
+        endpoint = self.endpoints.get(endpoint_id)
+        if endpoint is None or endpoint.balancer is None:
+            return
+        request = endpoint.balancer.remove(request_id)
+        if request is not None:
+            self._unload(endpoint.balancer, request.worker_id)
+            self._schedule(endpoint)
+
+    def _unload(self, balancer: Balancer, worker_id: str) -> None:
+        """Take note that a worker has one request less."""
+        worker = self.workers.get(worker_id)
+        if worker is not None and not balancer.load[worker_id]:
+            self._set_idle(worker)
+
+    def _balance(self, endpoint: Endpoint, balancer: Balancer) -> None:
+        """Give requests to workers, and start as many workers as the requests want."""
+        workers = endpoint.current_workers
+        up = [worker.id for worker in workers if worker.status in (WorkerStatus.IDLE, WorkerStatus.BUSY)]
+        for request in balancer.assign(up):
+            self.workers[request.worker_id].status = WorkerStatus.BUSY
+            self._actions.append(SendRequest(request.worker_id, request.id))
+        wanted = balancer.wanted(endpoint.scaling.requests_per_worker or 1)
+        missing = min(wanted, endpoint.scaling.workers_max) - len(workers)
+        if missing <= 0 or endpoint.environment is None:
+            return
+        if endpoint.environment not in self._ready:
+            self._build(endpoint.environment)
+            return
+        for _ in range(missing):
+            self._start_worker(endpoint, endpoint.environment)
+
+    def _refuse_requests(self, endpoint: Endpoint, worker_id: str, status: int, reason: str) -> None:
+        """Refuse all requests of a worker; of no worker: all that wait."""
+        for request in endpoint.balancer.of_worker(worker_id) if endpoint.balancer else []:
+            self._refuse(endpoint, request, status, reason)
+
+    def _refuse(self, endpoint: Endpoint, request: Request, status: int, reason: str) -> None:
+        assert endpoint.balancer is not None
+        endpoint.balancer.remove(request.id)
+        self._actions.append(RefuseRequest(request.id, request.worker_id, status, reason))
+        self._unload(endpoint.balancer, request.worker_id)
+
+    def _refuse_late(self, endpoint: Endpoint) -> None:
+        for request in [*endpoint.balancer.requests.values()] if endpoint.balancer else []:
+            if request.deadline is not None and request.deadline <= self._now:
+                self._refuse(endpoint, request, 504, "it took longer than its execution time-out")
 
     # --- endpoints and instances --------------------------------------------------------------
 
     def _save_endpoint(self, event: EndpointSaved) -> None:
         endpoint = self.endpoints.setdefault(event.endpoint_id, Endpoint(event.endpoint_id, event.scaling))
         endpoint.scaling = event.scaling
+        if event.balanced:
+            endpoint.balancer = endpoint.balancer or Balancer()
+            endpoint.environment = endpoint.warm = event.environment
         if endpoint.warm is None:
             endpoint.warm = event.environment
         if event.replace_workers:
@@ -926,6 +1108,8 @@ class Machine:
             return
         for job in [j for j in self.jobs.values() if j.endpoint_id == endpoint_id]:
             self._end_early(job.id, JobStatus.CANCELLED, "its endpoint was deleted")
+        for request in [*endpoint.balancer.requests.values()] if endpoint.balancer else []:
+            self._refuse(endpoint, request, 404, "its endpoint was deleted")
         for worker in endpoint.workers.values():
             del self.workers[worker.id]
             self._actions.append(KillWorker(worker.id))
@@ -963,6 +1147,8 @@ class Machine:
         for instance in list(self.instances.values()):
             if instance.unclaimed_until is not None and instance.unclaimed_until <= self._now:
                 self._release(instance.id)
+        for endpoint in self.endpoints.values():
+            self._refuse_late(endpoint)
         self._schedule_all()
 
     def _is_over(self, job: Job) -> bool:

@@ -16,7 +16,7 @@ Engine to kernel::
 
     welcome     version, spill_folders
     reply       call, result | error
-    event       job, event, number            status, phase, stream, display, result, clear, stored
+    event       job, event, number            status, phase, stream, display, result, clear, item, stored
     done        job, snapshot                 buffers: the result, its values; the last frame of a job
     stopping    …                             somebody ends the engine: do not start it again by yourself
 
@@ -27,12 +27,16 @@ After a reconnection a kernel submits its unfinished jobs again, with ``seen``: 
 that it does not know, and goes on telling about the others. A worker's hello says which job it runs,
 and of which ones it will send the results again.
 
+The worker numbers the events of each attempt from 0. An *item* is what a generator yielded:
+``{"type": "item", "index": 0, "value": BASE64}``, a pickle without buffers beside it. Its result holds the
+list of all items, and says how many there are: ``{"ok": true, "items": 3, "counts": [1]}``.
+
 A request and a result are JSON in the first buffer: the engine passes them on without reading them.
 """
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from flash_nb.worker.namespace import Item
 
@@ -99,7 +103,14 @@ class MethodRequest(TypedDict):
     kwargs: dict[str, int]
 
 
-Request = CellRequest | FunctionRequest | MethodRequest
+class HandlerRequest(TypedDict):
+    """A payload for the handler that the endpoint's app names. No buffers; the result is JSON."""
+
+    execution_type: Literal["handler"]
+    input: dict[str, Any]
+
+
+Request = CellRequest | FunctionRequest | MethodRequest | HandlerRequest
 
 
 class Snapshot(TypedDict):

@@ -15,20 +15,31 @@ from flash_nb.sdk.code import ObjectCode
 from flash_nb.sdk.function import RemoteFunction
 from flash_nb.sdk.objects import RemoteClass
 from flash_nb.sdk.options import RemoteOptions
+from flash_nb.sdk.payload import PayloadFunction
+from flash_nb.sdk.route import RemoteRoute
+
+Remote = RemoteFunction | RemoteClass | RemoteRoute | PayloadFunction
 
 
-def remote(
+def remote(  # noqa: PLR0917 - the documented signature
     resource_config: ServerlessResource,
     dependencies: Sequence[str] | None = None,
     system_dependencies: Sequence[str] | None = None,
     accelerate_downloads: bool = True,
     local: bool = False,
-) -> Callable[[Any], Any]:
+    method: str | None = None,
+    path: str | None = None,
+    strict: bool = False,
+) -> Callable[[Any], Remote]:
     """Run the decorated function, or the methods of the decorated class, on a resource.
 
     ``await f(x)`` gives a `JobOutput`; a `JobOutput` among the arguments stands for its output.
     ``f.submit(x)`` gives a `Job` at once. Objects of a decorated class live on one worker and keep
     their state until `close`, or until this process ends.
+
+    On a load-balanced resource the function serves ``method path``, and ``await f(x)`` gives what that
+    route answers; see `RemoteRoute`. On a resource with an image of your own the function runs here
+    and returns the payload for the image's handler; see `PayloadFunction`.
 
     Args:
         resource_config: What it runs on.
@@ -37,9 +48,16 @@ def remote(
         system_dependencies: Packages of the operating system.
         accelerate_downloads: Download dependencies in parallel.
         local: Run here instead, with the same results.
+        method: For load-balanced resources: GET, POST, PUT, DELETE or PATCH.
+        path: For load-balanced resources: the path of the route, from ``/`` on.
+        strict: Allow only what Flash documents: everything that the code reads is an argument, a
+            builtin, or made or imported inside. Annotations do not count. Otherwise the modules,
+            functions, classes and values that it reads are sent along; ``JobOutput.carried`` and
+            ``f.carries()`` say which.
 
     Raises:
         ResourceError: `resource_config` is not a resource.
+        ScopeError: The code reads outside names in spite of `strict`.
     """
     if not isinstance(resource_config, ServerlessResource):
         raise ResourceError(
@@ -52,10 +70,33 @@ def remote(
         system_dependencies=tuple(system_dependencies or ()),
         accelerate_downloads=accelerate_downloads,
         local=local,
+        strict=strict,
     )
 
-    def decorate(target: Any) -> RemoteFunction | RemoteClass:
-        kind = RemoteClass if isinstance(target, type) else RemoteFunction
-        return kind(ObjectCode(target), options, target)
+    def decorate(target: Any) -> Remote:
+        if strict:
+            ObjectCode(target).check_strict()
+        return _made(target, options, method, path)
 
     return decorate
+
+
+def _made(target: Any, options: RemoteOptions, method: str | None, path: str | None) -> Remote:
+    """Return what a decorated function or class becomes: its resource decides."""
+    resource = options.resource
+    if isinstance(target, type) and not (resource.is_live and not resource.is_load_balanced):
+        raise ResourceError(
+            f"{target.__name__} is a class, and a {type(resource).__name__} keeps no objects.",
+            hint="Objects live on a LiveServerless or a CpuLiveServerless.",
+        )
+    if resource.is_load_balanced:
+        return RemoteRoute(target, options, method, path)
+    if method is not None or path is not None:
+        raise ResourceError(
+            f"{target.__name__} has a method or a path, but {resource.name} has a queue and no routes.",
+            hint=f'Serve routes from a LiveLoadBalancer: LiveLoadBalancer(name="{resource.name}")',
+        )
+    if not resource.is_live:
+        return PayloadFunction(target, options)
+    kind = RemoteClass if isinstance(target, type) else RemoteFunction
+    return kind(ObjectCode(target), options, target)

@@ -5,18 +5,20 @@ There is one, made when first needed; nothing is imported or started before.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextvars
 import threading
 from collections.abc import Callable
 from typing import Any
 
-from flash_nb.backends.base import Backend, Endpoint, EndpointSpec, JobRequest
+from flash_nb.backends.base import Backend, Endpoint, EndpointSpec, HttpRequest, HttpResponse, JobRequest
 from flash_nb.jobs import FinishedEvent, JobEvent, JobInfo, JobStatus, new_job_id
 from flash_nb.loop import LoopThread, Mailbox
-from flash_nb.resources.serverless import ServerlessResource
+from flash_nb.resources.serverless import ScalerType, ServerlessResource
 from flash_nb.sdk import outputs
-from flash_nb.sdk.job import Decode, Job, Resolve
+from flash_nb.sdk.app import ServedApp
+from flash_nb.sdk.job import Decode, Job, Resolve, settled
 from flash_nb.settings import Settings, load
 
 CLOSE_TIMEOUT_S = 2.0
@@ -37,7 +39,7 @@ class Session:
         self._mailbox = Mailbox(self._thread.loop)
         # By identity: hashing a resource by value took a tenth of a warm call. The resource is kept, so
         # that its id is not used again.
-        self._endpoints: dict[int, tuple[ServerlessResource, Endpoint]] = {}
+        self._endpoints: dict[int, tuple[ServerlessResource, ServedApp | None, Endpoint]] = {}
 
     @property
     def backend(self) -> Backend:
@@ -48,13 +50,33 @@ class Session:
             self._backend = LocalBackend(self.settings)
         return self._backend
 
-    def endpoint(self, resource: ServerlessResource) -> Endpoint:
-        """Return the endpoint of a resource, created if need be; waits for it.
+    def endpoint(self, resource: ServerlessResource, app: ServedApp | None = None) -> Endpoint:
+        """Return the endpoint of a resource, created or updated if need be; waits for it.
+
+        Args:
+            resource: What its workers run on.
+            app: What they serve, if jobs do not bring their code.
 
         Raises:
             BackendError: It cannot be had.
         """
-        return self._known(resource) or self._thread.run(self._ensure(resource))
+        return self._known(resource, app) or self._thread.run(self._ensure(resource, app))
+
+    async def request(
+        self, resource: ServerlessResource, app: ServedApp | None, request: HttpRequest
+    ) -> HttpResponse:
+        """Send a request to the endpoint of a resource once; called from any loop.
+
+        Raises:
+            BackendError: There was no answer.
+        """
+        answer = self._thread.submit(self._request(resource, app, request))
+        try:
+            await settled(answer)
+        except asyncio.CancelledError:
+            answer.cancel()
+            raise
+        return answer.result()
 
     def submit(
         self,
@@ -65,6 +87,7 @@ class Session:
         decode: Decode,
         resolve: Resolve,
         on_event: Callable[[JobEvent], None] | None = None,
+        app: ServedApp | None = None,
         **options: Any,
     ) -> Job:
         """Send a job without waiting for anything.
@@ -76,6 +99,7 @@ class Session:
             decode: Makes the output from the last event.
             resolve: Finds classes of ``__main__`` for exceptions.
             on_event: Called on the background loop. Default: show it where `submit` was called.
+            app: What the workers serve, if the request does not bring its code.
             **options: Further fields of `JobRequest`.
         """
         job = Job(
@@ -87,11 +111,11 @@ class Session:
             on_event=on_event or _show_in_context(),
         )
         wire = JobRequest(job.id, request, **options)
-        endpoint = self._known(resource)
+        endpoint = self._known(resource, app)
         if endpoint is not None:
             self._mailbox.post(lambda: _run(endpoint, wire, job))
         else:
-            self._thread.submit(self._ensure_and_run(resource, wire, job))
+            self._thread.submit(self._ensure_and_run(resource, app, wire, job))
         return job
 
     def release(self, resource: ServerlessResource, instance: str) -> None:
@@ -105,20 +129,28 @@ class Session:
         if self._backend is not None:
             self._thread.submit(self._backend.aclose()).result(timeout=CLOSE_TIMEOUT_S)
 
-    async def _ensure(self, resource: ServerlessResource) -> Endpoint:
-        endpoint = self._known(resource)
+    async def _request(
+        self, resource: ServerlessResource, app: ServedApp | None, request: HttpRequest
+    ) -> HttpResponse:
+        endpoint = await self._ensure(resource, app)
+        return await endpoint.request(request)
+
+    async def _ensure(self, resource: ServerlessResource, app: ServedApp | None = None) -> Endpoint:
+        endpoint = self._known(resource, app)
         if endpoint is None:
-            endpoint = await self.backend.ensure(endpoint_spec(resource))
-            self._endpoints[id(resource)] = (resource, endpoint)
+            endpoint = await self.backend.ensure(endpoint_spec(resource, app))
+            self._endpoints[id(resource)] = (resource, app, endpoint)
         return endpoint
 
-    def _known(self, resource: ServerlessResource) -> Endpoint | None:
+    def _known(self, resource: ServerlessResource, app: ServedApp | None = None) -> Endpoint | None:
         found = self._endpoints.get(id(resource))
-        return found[1] if found else None
+        return found[2] if found and (app is None or app == found[1]) else None
 
-    async def _ensure_and_run(self, resource: ServerlessResource, wire: JobRequest, job: Job) -> None:
+    async def _ensure_and_run(
+        self, resource: ServerlessResource, app: ServedApp | None, wire: JobRequest, job: Job
+    ) -> None:
         try:
-            endpoint = await self._ensure(resource)
+            endpoint = await self._ensure(resource, app)
         except Exception as error:  # noqa: BLE001 - whoever waits for the job raises it
             job.fail(error)
             return
@@ -133,8 +165,14 @@ def _run(endpoint: Endpoint, wire: JobRequest, job: Job) -> None:
         job.receive(FinishedEvent(info, None, ()))
 
 
-def endpoint_spec(resource: ServerlessResource) -> EndpointSpec:
-    """Return what a backend needs to know of a resource."""
+def endpoint_spec(resource: ServerlessResource, app: ServedApp | None = None) -> EndpointSpec:
+    """Return what a backend needs to know of a resource.
+
+    The scaler of a queue is only told where the user chose one: by default a backend may start a
+    worker for each job that waits, and a worker of this machine costs nothing.
+    """
+    chosen = resource.model_fields_set & {"scalerType", "scalerValue"} or resource.is_load_balanced
+    counts = resource.scalerType is ScalerType.REQUEST_COUNT
     return EndpointSpec(
         name=resource.name,
         kind=type(resource).__name__,
@@ -146,7 +184,23 @@ def endpoint_spec(resource: ServerlessResource) -> EndpointSpec:
         workers_max=resource.workersMax,
         idle_timeout_s=float(resource.idleTimeout),
         timeout_s=resource.executionTimeoutMs / 1000 or None,
+        queue_delay_s=float(resource.scalerValue) if chosen and not counts else None,
+        requests_per_worker=resource.scalerValue if chosen and counts else None,
+        volume=_volume(resource),
+        balanced=resource.is_load_balanced,
+        app=app.wire if app else None,
+        requirements=app.requirements if app else (),
+        system=app.system if app else (),
+        allow_apt=app.allow_apt if app else False,
     )
+
+
+def _volume(resource: ServerlessResource) -> str | None:
+    """Return the name of a resource's volume: its id at Runpod, or data center and name."""
+    volume = resource.networkVolume
+    if volume is None:
+        return resource.networkVolumeId
+    return f"{volume.dataCenterId}-{volume.name}"
 
 
 def _show_in_context() -> Callable[[JobEvent], None]:

@@ -6,6 +6,7 @@ a cancel for the job that runs now into an interrupt of the main thread.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import faulthandler
 import itertools
@@ -20,9 +21,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import display, frames, mpl_backend
+from .asgi import RequestLoop
 from .channel import Channel
 from .execution import Executor
 from .frames import Buffer, Frame, Header
+from .handler import Handler
 from .streams import StreamCapture
 
 
@@ -50,7 +53,9 @@ class Worker:
         )
         self._executor = Executor(
             show_value=self._show_value,
+            send_item=self._send_item,
             finish_cell=mpl_backend.flush_figures,
+            handler=Handler(settings["app"]) if settings["app"] else None,
         )
         display.install(self._emit_display, capture.flush)
 
@@ -143,7 +148,7 @@ class Worker:
             if self._cancelled == header["job"]:  # before there was anything to interrupt
                 return interrupted, []
             request, *values = frames.unspill(header, buffers)
-            return self._executor.run(json.loads(bytes(request)), values)
+            return self._executor.run({**json.loads(bytes(request)), "id": header["job"]}, values)
         except KeyboardInterrupt:  # it came between the user's code and the end of this block
             return interrupted, []
         finally:
@@ -192,6 +197,10 @@ class Worker:
             self._capture.flush()
             self._emit(event)
 
+    def _send_item(self, index: int, pickled: Buffer) -> None:
+        self._capture.flush()  # what was printed before it comes before it
+        self._emit({"type": "item", "index": index, "value": base64.b64encode(pickled).decode("ascii")})
+
 
 def _sentence(result: Header) -> str | None:
     """Return what the engine needs to know of a result: what went wrong."""
@@ -204,6 +213,9 @@ def _sentence(result: Header) -> str | None:
 def main() -> None:
     """Run a worker with the configuration on stdin."""
     settings = json.loads(sys.stdin.readline())
+    if settings["app"] and settings["app"]["kind"] != "handler":
+        RequestLoop(settings).run()
+        return
     with StreamCapture() as capture:
         faulthandler.enable(file=capture.log_fd)
         Worker(settings, capture).run()

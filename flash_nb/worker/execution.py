@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
 import functools
 import hashlib
 import inspect
 import sys
 import types
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
 from typing import Any
 
 from . import failure
 from .codec import MAIN, EncodeError, Encoder, Portable, decode, encode
 from .frames import Buffer, Frame, Header
+from .handler import Handler, answer
 from .namespace import Item, attribute, compile_item, fill, new_main, remember_source
 from .shell import SHELL, run_shell
 
 ShowValue = Callable[[Any], None]
+SendItem = Callable[[int, Buffer], None]
+
+MAX_ITEM_BYTES = 10_000_000
 
 _IMMUTABLE = (bool, int, float, complex, str, bytes, type(None), types.ModuleType, types.FunctionType, type)
 
@@ -33,17 +38,23 @@ class Executor:
 
     Args:
         show_value: Displays the value of a cell's last expression.
+        send_item: Sends what a generator yields, pickled, with its place among the items.
         finish_cell: Called when a cell's code has run, e.g. to show open figures.
+        handler: Answers requests that bring no code.
     """
 
     def __init__(
         self,
         *,
         show_value: ShowValue,
+        send_item: SendItem,
         finish_cell: Callable[[], None],
+        handler: Handler | None = None,
     ) -> None:
         self._show_value = show_value
+        self._send_item = send_item
         self._finish_cell = finish_cell
+        self._handler = handler
         self._instances: dict[str, tuple[Any, types.ModuleType]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._code: dict[tuple[str, str], types.CodeType] = {}
@@ -64,6 +75,8 @@ class Executor:
         try:
             if request["execution_type"] == "cell":
                 return self._run_cell(request, buffers, portable)
+            if request["execution_type"] == "handler":
+                return self._run_handler(request, portable)
             return self._run_call(request, buffers, portable)
         except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are outcomes too
             described, pickles = failure.describe(error, portable)
@@ -137,14 +150,49 @@ class Executor:
         result = target(*args, **kwargs)
         if inspect.iscoroutine(result):
             result = self._await(result)
-        elif inspect.isgenerator(result) or inspect.isasyncgen(result):
-            raise TypeError("a remote function cannot return a generator: return a list of its items")
-        try:
-            value = encode(result, portable)
-        except EncodeError as error:
-            kind = type(result).__name__
-            raise TypeError(f"the returned {kind} cannot be sent back: {error.cause}") from None
-        return {"ok": True, "counts": [len(value)]}, value
+        header: Header = {"ok": True}
+        if inspect.isgenerator(result) or inspect.isasyncgen(result):
+            result = self._stream(result, portable)
+            header["items"] = len(result)
+        value = _encode("returned", result, portable)
+        return {**header, "counts": [len(value)]}, value
+
+    def _run_handler(self, request: Header, portable: Portable) -> Frame:
+        if self._handler is None:
+            raise RuntimeError("this endpoint has no handler: its jobs must bring their code")
+        result = self._handler.call({"id": request["id"], "input": request["input"]})
+        if inspect.iscoroutine(result):
+            result = self._await(result)
+        if inspect.isgenerator(result) or inspect.isasyncgen(result):
+            result = self._stream(result, portable)
+        return {"ok": True, "counts": [1]}, [answer(result)]
+
+    def _stream(
+        self, generator: Generator[Any, Any, Any] | AsyncGenerator[Any, Any], portable: Portable
+    ) -> list[Any]:
+        """Send each item as soon as it is there; return them all, for who only wants the end.
+
+        Whatever happens, the generator is closed here, so that its ``finally`` blocks run now.
+        """
+        items: list[Any] = []
+
+        def take(item: Any) -> None:
+            (pickled,) = _encode("yielded", item, portable, in_band=True)
+            if (size := memoryview(pickled).nbytes) > MAX_ITEM_BYTES:
+                raise ValueError(
+                    f"item {len(items)} has {size / 1e6:.1f} MB, and one that is yielded may have "
+                    f"{MAX_ITEM_BYTES / 1e6:g} MB: yield it in parts, or return it"
+                )
+            self._send_item(len(items), pickled)
+            items.append(item)
+
+        if isinstance(generator, AsyncGenerator):
+            self._await(_exhaust(generator, take))
+        else:
+            with contextlib.closing(generator):
+                for item in generator:
+                    take(item)
+        return items
 
     def _fill(self, module: types.ModuleType, request: Header, buffers: Sequence[Buffer]) -> None:
         items: list[Item] = request["namespace"]
@@ -186,7 +234,13 @@ class Executor:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
-        return self._loop.run_until_complete(coroutine)
+        task = self._loop.create_task(coroutine)
+        try:
+            return self._loop.run_until_complete(task)
+        except KeyboardInterrupt:
+            if not task.done():  # it came while the loop waited: the code has not heard of it
+                self._cancel({task})
+            raise
 
     def _tasks(self) -> set[asyncio.Task[Any]]:
         return set() if self._loop is None else asyncio.all_tasks(self._loop)
@@ -239,6 +293,20 @@ class Outputs:
                 return encoder
 
 
+async def _exhaust(generator: AsyncGenerator[Any, Any], take: Callable[[Any], None]) -> None:
+    async with contextlib.aclosing(generator):
+        async for item in generator:
+            take(item)
+
+
+def _encode(verb: str, value: Any, portable: Portable, *, in_band: bool = False) -> list[Buffer]:
+    try:
+        return encode(value, portable, in_band=in_band)
+    except EncodeError as error:
+        kind = type(value).__name__
+        raise TypeError(f"the {verb} {kind} cannot be sent back: {error.cause}") from None
+
+
 class _Split:
     """Takes the buffers of a request apart, in order."""
 
@@ -270,7 +338,7 @@ def _resolve(module: types.ModuleType, qualname: str) -> Any:
 
 
 def _definition_names(request: Header) -> frozenset[str]:
-    sent = {item["name"] for item in request["namespace"] if "source" in item}
+    sent = {item["name"] for item in request.get("namespace", ()) if "source" in item}
     return frozenset(sent.union(request.get("definitions", ())))
 
 

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from flash_nb.backends.base import EndpointSpec, JobRequest
 from flash_nb.backends.local import LocalBackend, connect, read_state
-from flash_nb.jobs import FinishedEvent, StatusEvent, StoredEvent, StreamEvent, new_job_id
+from flash_nb.jobs import FinishedEvent, ItemEvent, StatusEvent, StoredEvent, StreamEvent, new_job_id
 from flash_nb.settings import Settings
-from flash_nb.worker.codec import Decoder, Encoder, never_portable
+from flash_nb.worker.codec import Decoder, Encoder, decode, encode, never_portable
 
 PATIENCE_S = 30.0
 SPEC = EndpointSpec(
@@ -61,6 +61,20 @@ def cell(source: str, *outputs: str, values: dict | None = None, **fields) -> Jo
     return JobRequest(new_job_id(), request, encoder.buffers() if values else [], **fields)
 
 
+def call(source: str, *args, **fields) -> JobRequest:
+    """Return a job that calls the function ``f`` of `source`."""
+    encoded = [encode(value, never_portable) for value in args]
+    request = {
+        "execution_type": "function",
+        "function": "f",
+        "namespace": [{"name": "f", "source": source, "filename": "<code>", "first_line": 1}],
+        "namespace_buffers": 0,
+        "args": [len(buffers) for buffers in encoded],
+        "kwargs": {},
+    }
+    return JobRequest(new_job_id(), request, [b for buffers in encoded for b in buffers], **fields)
+
+
 class Following:
     """Takes a job's events."""
 
@@ -83,6 +97,15 @@ class Following:
         return found[-1] if found else ""
 
     @property
+    def items(self) -> list:
+        """What the job yielded, each place once, as its handle takes it."""
+        found: dict[int, bytes] = {}
+        for event in self.events:
+            if isinstance(event, ItemEvent):
+                found.setdefault(event.index, event.value)
+        return [decode([found[index]], _resolve) for index in sorted(found)]
+
+    @property
     def is_stored(self) -> bool:
         return any(isinstance(e, StoredEvent) for e in self.events)
 
@@ -99,6 +122,13 @@ def values_of(event: FinishedEvent) -> dict:
         return {}
     decoder = Decoder(event.buffers[: event.result["counts"][0]], _resolve)
     return {item["name"]: decoder.load() for item in items}
+
+
+def value_of(event: FinishedEvent):
+    """Return what a function returned."""
+    assert event.result is not None, event.info
+    assert event.result["ok"], event.result["error"]["text"]
+    return decode(event.buffers[: event.result["counts"][0]], _resolve)
 
 
 def _resolve(name: str):

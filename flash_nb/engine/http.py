@@ -1,0 +1,186 @@
+"""The HTTP door: load-balanced endpoints for any client.
+
+``http://127.0.0.1:PORT/ENDPOINT/api/process`` is the route ``/api/process`` of an endpoint. Every
+request needs the engine's token, as ``Authorization: Bearer …``. A browser gives it once as
+``?token=…`` and is known by a cookie from then on, which does not hold the token: browsers send the
+cookies of one port of this machine to all others.
+
+Names other than this machine's in ``Host`` are refused, so that no web page can reach the engine by
+a name of its own (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import secrets
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from flash_nb.engine.exchange import Answer, Exchange
+from flash_nb.worker import frames
+
+if TYPE_CHECKING:
+    from flash_nb.engine.server import Server
+
+MAX_BODY_BYTES = 30_000_000  # Runpod's limit for load-balanced endpoints
+KEEP_ALIVE_S = 75
+NAMES = frozenset({"127.0.0.1", "localhost"})
+METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
+
+
+class HttpDoor:
+    """Serves HTTP on one port of the loopback.
+
+    Args:
+        server: The engine.
+        port_file: Remembers the port, so that addresses stay valid.
+    """
+
+    def __init__(self, server: Server, port_file: Path) -> None:
+        self._server = server
+        self._cookie = secrets.token_urlsafe(32)
+        self._socket = _bind(port_file)
+        self.port: int = self._socket.getsockname()[1]
+        app = Starlette(routes=[Route("/{endpoint}/{path:path}", self._forward, methods=METHODS)])
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=KEEP_ALIVE_S
+        )
+        self._uvicorn = _Uvicorn(config)
+
+    @property
+    def url(self) -> str:
+        """Where it is, without a slash at the end."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def serve(self) -> None:
+        """Serve until `stop`."""
+        await self._uvicorn.serve(sockets=[self._socket])
+
+    def stop(self) -> None:
+        """Stop taking connections."""
+        self._uvicorn.should_exit = self._uvicorn.force_exit = True
+
+    async def _forward(self, request: Request) -> Response:
+        if (request.url.hostname or "") not in NAMES:
+            return _refusal(403, f"This server does not go by the name {request.url.hostname!r}.")
+        if token := request.query_params.get("token"):
+            return self._remember(request, token)
+        if not self._is_known(request):
+            hint = "Authorization: Bearer followed by the output of: flash engine token"
+            return _refusal(401, f"The engine's token is missing or wrong. Send the header {hint}")
+        endpoint_id: str = request.path_params["endpoint"]
+        reason = self._server.why_not_balanced(endpoint_id)
+        if reason:
+            return _refusal(404, reason)
+        body = await _body(request)
+        if body is None:
+            return _refusal(413, f"The body is over {MAX_BODY_BYTES // 1_000_000} MB.")
+        header = {
+            "method": request.method,
+            "path": "/" + request.path_params["path"],
+            "query": request.url.query,
+            "headers": [pair for pair in request.headers.items() if pair[0] not in _OURS],
+            "root": f"/{endpoint_id}",
+        }
+        return await _response(Exchange(self._server, endpoint_id), header, body)
+
+    def _is_known(self, request: Request) -> bool:
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and _same(given.strip(), self._server.token):
+            return True
+        return _same(request.cookies.get(self._cookie_name, ""), self._cookie)
+
+    def _remember(self, request: Request, token: str) -> Response:
+        if not _same(token, self._server.token):
+            return _refusal(401, "The token in the address is not this engine's.")
+        response = RedirectResponse(str(request.url.remove_query_params("token")), status_code=303)
+        response.set_cookie(self._cookie_name, self._cookie, httponly=True, samesite="strict")
+        return response
+
+    @property
+    def _cookie_name(self) -> str:
+        return f"flash-{self.port}"
+
+
+_OURS = frozenset({"authorization", "cookie", "host"})
+
+
+class _Uvicorn(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the engine."""
+        yield
+
+
+def _bind(port_file: Path) -> socket.socket:
+    """Take the port of the last time if it is free, else any."""
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(("127.0.0.1", int(port_file.read_text())))
+    except (OSError, ValueError, OverflowError):
+        listening.bind(("127.0.0.1", 0))
+    port_file.write_text(str(listening.getsockname()[1]))
+    return listening
+
+
+async def _body(request: Request) -> bytes | None:
+    """Return the body; None if it is too large."""
+    pieces, size = [], 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > MAX_BODY_BYTES:
+            return None
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+async def _response(exchange: Exchange, header: frames.Header, body: bytes) -> Response:
+    """Send the request; return its response as soon as that begins."""
+    exchange.begin(header, body)
+    try:
+        first = await exchange.next()
+    except asyncio.CancelledError:
+        exchange.abandon()
+        raise
+    if first.broken:
+        return _refusal(502, first.broken)
+    if first.more:
+        response: Response = StreamingResponse(_pieces(exchange, first), status_code=first.status)
+    else:
+        response = Response(first.body, status_code=first.status)
+    kept = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in first.headers]
+    chosen = {name for name, _ in kept}
+    response.raw_headers = kept + [pair for pair in response.raw_headers if pair[0] not in chosen]
+    return response
+
+
+async def _pieces(exchange: Exchange, first: Answer) -> AsyncIterator[bytes]:
+    answer = first
+    try:
+        yield answer.body
+        while answer.more:
+            answer = await exchange.next()
+            if answer.broken:
+                raise RuntimeError(answer.broken)  # the only way to tell once the status is out
+            yield answer.body
+    finally:
+        exchange.abandon()
+
+
+def _refusal(status: int, detail: str) -> Response:
+    return JSONResponse({"detail": detail}, status_code=status)
+
+
+def _same(given: str, expected: str) -> bool:
+    return hmac.compare_digest(given.encode(errors="replace"), expected.encode())

@@ -1,0 +1,63 @@
+"""An app: the code that an endpoint's workers serve, where jobs and requests do not bring it.
+
+It stands in an endpoint's spec, so it is JSON: values are base64 of what `flash_nb.worker.codec`
+encodes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+from flash_nb.worker.namespace import Item
+
+
+class Route(TypedDict):
+    """A function and the requests that call it."""
+
+    method: str
+    path: str
+    function: str
+
+
+class Group(TypedDict):
+    """Definitions that share a namespace, with the values that they read."""
+
+    namespace: list[Item]
+    buffers: list[str]
+
+
+class RouteGroup(Group):
+    """… and the functions among them that are served."""
+
+    routes: list[Route]
+
+
+class FunctionGroup(Group):
+    """… and the one function among them that is called."""
+
+    function: str
+
+
+class RoutesApp(TypedDict):
+    """Functions behind HTTP routes, served by FastAPI."""
+
+    kind: Literal["routes"]
+    title: str
+    groups: list[RouteGroup]
+
+
+class AsgiApp(TypedDict):
+    """A function that returns an ASGI application."""
+
+    kind: Literal["asgi"]
+    group: FunctionGroup
+
+
+class HandlerApp(TypedDict):
+    """A function that is called with each job, as Runpod calls handlers: ``{"id": …, "input": …}``."""
+
+    kind: Literal["handler"]
+    group: FunctionGroup
+
+
+App = RoutesApp | AsgiApp | HandlerApp
