@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from flash_nb.errors import JobTimeoutError as JobTimeoutError
     from flash_nb.errors import ManifestError as ManifestError
     from flash_nb.errors import ManifestServiceUnavailableError as ManifestServiceUnavailableError
+    from flash_nb.errors import MapError as MapError
     from flash_nb.errors import PayloadTooLargeError as PayloadTooLargeError
     from flash_nb.errors import RemoteExecutionError as RemoteExecutionError
     from flash_nb.errors import ResourceError as ResourceError
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from flash_nb.resources import ServerlessType as ServerlessType
     from flash_nb.resources.serverless import ServerlessScalerType as ServerlessScalerType
     from flash_nb.sdk.job import Job as Job
+    from flash_nb.sdk.map import map as map
     from flash_nb.sdk.remote import remote as remote
 
 _PLACES = {
@@ -104,6 +106,7 @@ _PLACES = {
     "LoadBalancerSlsResource": "flash_nb.resources",
     "ManifestError": "flash_nb.errors",
     "ManifestServiceUnavailableError": "flash_nb.errors",
+    "MapError": "flash_nb.errors",
     "NetworkVolume": "flash_nb.resources",
     "PayloadTooLargeError": "flash_nb.errors",
     "PodTemplate": "flash_nb.resources",
@@ -121,6 +124,7 @@ _PLACES = {
     "UnsupportedMagicError": "flash_nb.errors",
     "WorkerEnvironmentError": "flash_nb.errors",
     "WorkerLostError": "flash_nb.errors",
+    "map": "flash_nb.sdk.map",
     "remote": "flash_nb.sdk.remote",
 }
 

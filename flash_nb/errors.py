@@ -17,7 +17,8 @@
         │   ├── WorkerEnvironmentError  the dependencies could not be installed
         │   ├── WorkerLostError         the worker died, and so did every retry
         │   ├── JobCancelledError       the job was cancelled
-        │   └── JobTimeoutError         the job ran over its time or waited over its TTL
+        │   ├── JobTimeoutError         the job ran over its time or waited over its TTL
+        │   └── MapError                items of a `flash_nb.map` failed, or it was cancelled
         ├── SerializationError          a value cannot be sent or received
         │   └── PayloadTooLargeError    … it is over the 10 MB that a request may hold
         ├── GraphQLError                Runpod's control API refused a request
@@ -48,7 +49,8 @@ They are not set on exceptions of foreign types themselves: some have attributes
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 
 class FlashError(Exception):
@@ -156,6 +158,30 @@ class JobCancelledError(RemoteExecutionError):
 
 class JobTimeoutError(RemoteExecutionError):
     """The job ran longer than its execution time-out, or its TTL passed."""
+
+
+class MapError(RemoteExecutionError):
+    """Items of a `flash_nb.map` failed, or it was cancelled before all were done.
+
+    Attributes:
+        run: The `flash_nb.sdk.map.MapRun`; its `retry` goes on.
+        results: The outputs in the order of the items; None where there is none.
+        failures: The exceptions by the index of their item.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        run: Any = None,
+        results: Sequence[Any] = (),
+        failures: Mapping[int, BaseException] | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.run = run
+        self.results = list(results)
+        self.failures = dict(failures or {})
 
 
 class SerializationError(FlashRuntimeError):

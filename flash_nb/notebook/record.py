@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from html import escape
 
 from flash_nb.jobs import JobStatus
+from flash_nb.sdk import look
+from flash_nb.sdk.look import AMBER, human_time
 
 _MOST_NAMES = 8
 _MOST_TEXT = 160
@@ -81,30 +83,15 @@ class JobView:
     live: bool = False
 
 
-@dataclass(frozen=True)
-class _Look:
-    sign: str
-    word: str
-    colour: str
-
-
-# Middle tones, readable on light and on dark. Not the theme's own `var(--jp-…)`: JupyterLab's sanitizer
-# removes those from a notebook that is not trusted.
-_BLUE = "#1f7fd6"
-_GREEN = "#27904a"
-_RED = "#dc4c3f"
-_AMBER = "#c2701c"
-
 _LOOKS = {
-    JobStatus.IN_QUEUE: _Look("○", "queued", _BLUE),
-    JobStatus.IN_PROGRESS: _Look("◐", "running", _BLUE),
-    JobStatus.COMPLETED: _Look("✓", "completed", _GREEN),
-    JobStatus.FAILED: _Look("✗", "failed", _RED),
-    JobStatus.CANCELLED: _Look("⊘", "cancelled", _AMBER),
-    JobStatus.TIMED_OUT: _Look("◷", "timed out", _RED),
+    JobStatus.IN_QUEUE: look.QUEUED,
+    JobStatus.IN_PROGRESS: look.RUNNING,
+    JobStatus.COMPLETED: look.COMPLETED,
+    JobStatus.FAILED: look.FAILED,
+    JobStatus.CANCELLED: look.CANCELLED,
+    JobStatus.TIMED_OUT: look.TIMED_OUT,
 }
 
-_BOX = "border-left:3px solid {colour};padding:1px 0 1px 10px;margin:2px 0;font-size:13px;line-height:1.6"
 _LIVE = "padding-left:1.1em"  # where the line stands beside the sign of what folds out
 _ROWS = "padding:2px 0 3px 15px;font-size:12px"
 _LABEL = "display:inline-block;width:6.5em;opacity:.65"
@@ -123,27 +110,14 @@ def human_size(size: int) -> str:
     return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"  # noqa: PLR2004 - two digits
 
 
-def human_time(seconds: float) -> str:
-    """Return a duration: ``4 ms``, ``0.4 s``, ``42 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    if seconds < 0.0995:  # noqa: PLR2004 - from here on it rounds to 0.1 s
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 9.95:  # noqa: PLR2004 - two digits
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes == 0:
-        return f"{rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
 def render_html(view: JobView) -> str:
     """Return the record as HTML: a line that is always seen, and details that fold out."""
-    look = _LOOKS[view.status]
-    head = f'<span style="color:{look.colour};font-weight:600">{look.sign} {look.word}</span> '
+    shown = _LOOKS[view.status]
+    head = f'<span style="color:{shown.colour};font-weight:600">{shown.sign} {shown.word}</span> '
     head += f"<b>{escape(view.title)}</b> on {escape(view.resource)}"
     line = " · ".join([head, *map(escape, _facts(view))])
     if view.note:
-        line += f' · <span style="{_NOTE.format(colour=_AMBER)}">{escape(view.note)}</span>'
+        line += f' · <span style="{_NOTE.format(colour=AMBER)}">{escape(view.note)}</span>'
     if view.live:
         body = f'<div style="{_LIVE}">{line}</div>'
     else:
@@ -155,13 +129,13 @@ def render_html(view: JobView) -> str:
             f'<details><summary style="cursor:pointer">{line}</summary>'
             f'<div style="{_ROWS}">{rows}</div></details>'
         )
-    return f'<div style="{_BOX.format(colour=look.colour)}">{body}</div>'
+    return f'<div style="{look.BOX.format(colour=shown.colour)}">{body}</div>'
 
 
 def render_text(view: JobView) -> str:
     """Return the record for a terminal: the line, then hardware, then what did not come back."""
-    look = _LOOKS[view.status]
-    head = f"{look.sign} {look.word} {view.title} on {view.resource}"
+    shown = _LOOKS[view.status]
+    head = f"{shown.sign} {shown.word} {view.title} on {view.resource}"
     lines = [
         " · ".join([head, *_facts(view)]),
         " · ".join(filter(None, [view.hardware, view.note])),
