@@ -1,4 +1,4 @@
-"""``flash engine start|status|stop|logs``: the local engine by hand. It also starts by itself."""
+"""``flash engine start|status|token|stop|logs``: the local engine by hand. It also starts by itself."""
 
 from __future__ import annotations
 
@@ -38,6 +38,16 @@ def status(as_json: Json = False) -> None:
         _show({"running": False}, as_json=as_json)
         raise typer.Exit(1) from None
     _show(_with_address(settings, answer), as_json=as_json)
+
+
+@app.command()
+def token() -> None:
+    """Print the engine's token: ``curl -H "Authorization: Bearer $(flash engine token)" …``."""
+    state = read_state(settings_.load())
+    if state is None:
+        typer.echo("The engine is not running. Start it: flash engine start", err=True)
+        raise typer.Exit(1)
+    typer.echo(state.api_key)
 
 
 @app.command()

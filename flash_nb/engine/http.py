@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import logging
 import secrets
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -27,13 +28,13 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 
 from flash_nb.engine.exchange import Answer, Exchange
-from flash_nb.worker import frames
 
 if TYPE_CHECKING:
     from flash_nb.engine.server import Server
 
 MAX_BODY_BYTES = 30_000_000  # Runpod's limit for load-balanced endpoints
 KEEP_ALIVE_S = 75
+CLOSE_TIMEOUT_S = 2.0
 NAMES = frozenset({"127.0.0.1", "localhost"})
 METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
 
@@ -56,6 +57,8 @@ class HttpDoor:
             app, log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=KEEP_ALIVE_S
         )
         self._uvicorn = _Uvicorn(config)
+        logging.getLogger("uvicorn.error").addFilter(_is_ours)
+        self._serving: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
@@ -63,12 +66,15 @@ class HttpDoor:
         return f"http://127.0.0.1:{self.port}"
 
     async def serve(self) -> None:
-        """Serve until `stop`."""
+        """Serve until `aclose`."""
+        self._serving = asyncio.current_task()
         await self._uvicorn.serve(sockets=[self._socket])
 
-    def stop(self) -> None:
-        """Stop taking connections."""
-        self._uvicorn.should_exit = self._uvicorn.force_exit = True
+    async def aclose(self) -> None:
+        """Close every connection; what waits for an answer must have got one."""
+        self._uvicorn.should_exit = True
+        if self._serving is not None:
+            await asyncio.wait([self._serving], timeout=CLOSE_TIMEOUT_S)
 
     async def _forward(self, request: Request) -> Response:
         if (request.url.hostname or "") not in NAMES:
@@ -92,7 +98,9 @@ class HttpDoor:
             "headers": [pair for pair in request.headers.items() if pair[0] not in _OURS],
             "root": f"/{endpoint_id}",
         }
-        return await _response(Exchange(self._server, endpoint_id), header, body)
+        exchange = Exchange(self._server, endpoint_id, header, body)
+        exchange.abandon_when(_disconnected(request))
+        return await _response(exchange)
 
     def _is_known(self, request: Request) -> bool:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
@@ -113,6 +121,14 @@ class HttpDoor:
 
 
 _OURS = frozenset({"authorization", "cookie", "host"})
+
+
+class _BrokenAnswerError(Exception):
+    """A worker died in the middle of an answer: the connection is cut. No failure of the door."""
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and record.exc_info[0] is _BrokenAnswerError)
 
 
 class _Uvicorn(uvicorn.Server):
@@ -145,14 +161,15 @@ async def _body(request: Request) -> bytes | None:
     return b"".join(pieces)
 
 
-async def _response(exchange: Exchange, header: frames.Header, body: bytes) -> Response:
-    """Send the request; return its response as soon as that begins."""
-    exchange.begin(header, body)
-    try:
-        first = await exchange.next()
-    except asyncio.CancelledError:
-        exchange.abandon()
-        raise
+async def _disconnected(request: Request) -> None:
+    """Wait until the client is gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _response(exchange: Exchange) -> Response:
+    """Return the response as soon as it begins."""
+    first = await exchange.next()
     if first.broken:
         return _refusal(502, first.broken)
     if first.more:
@@ -172,7 +189,7 @@ async def _pieces(exchange: Exchange, first: Answer) -> AsyncIterator[bytes]:
         while answer.more:
             answer = await exchange.next()
             if answer.broken:
-                raise RuntimeError(answer.broken)  # the only way to tell once the status is out
+                raise _BrokenAnswerError(answer.broken)  # the only way to tell once the status is out
             yield answer.body
     finally:
         exchange.abandon()

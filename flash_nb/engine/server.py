@@ -14,7 +14,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -44,6 +44,7 @@ from flash_nb.engine.state import (
     Job,
     JobChanged,
     JobFinished,
+    JobRetried,
     JobsReturned,
     JobSubmitted,
     KillWorker,
@@ -62,14 +63,15 @@ from flash_nb.engine.state import (
     Tick,
     WorkerConnected,
     WorkerLost,
+    public_id,
 )
 from flash_nb.engine.store import MAX_EVENTS_PER_JOB, Store, spill_path
-from flash_nb.errors import FlashError
-from flash_nb.jobs import JobStatus
+from flash_nb.errors import BackendError, FlashError
+from flash_nb.jobs import RETRYABLE, JobStatus
 from flash_nb.settings import Settings
 from flash_nb.version import __version__
 from flash_nb.worker import frames
-from flash_nb.worker.frames import Buffer, Header
+from flash_nb.worker.frames import Buffer, FrameReader, Header
 
 if TYPE_CHECKING:
     from flash_nb.engine.http import HttpDoor
@@ -80,6 +82,7 @@ DEFAULT_TTL_S = 24 * 3600.0
 RETENTION_S = 24 * 3600.0
 PRUNE_EVERY_S = 600.0
 EVENTS_PER_ATTEMPT = 1_000_000_000
+KEPT_BYTES = 500_000_000
 
 
 @dataclass(slots=True)
@@ -134,10 +137,13 @@ class Server:
         self._gpus_in_use: dict[str, frozenset[int]] = {}
         self._watchers: dict[str, set[Peer]] = {}
         self._requests: dict[str, bytes] = {}
+        self._runs: dict[str, str] = {}  # of retried jobs: see `Job`
         self._results: dict[str, tuple[Header, Sequence[Buffer]]] = {}
         self._event_counts: dict[str, int] = {}
         self._changed: dict[str, Job] = {}
         self._apt_allowed: set[str] = set()
+        self._kept = _KeptFiles()
+        self._webhooks = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._idle_since = time.time()
@@ -164,8 +170,10 @@ class Server:
             Path(self.url.removeprefix("unix:")).unlink(missing_ok=True)
         for client in self._clients.values():
             client.send({"type": "stopping"})
+        for request in [*self._open_requests.values()]:
+            request.answer({"more": False, "broken": "the engine ends"}, ())
         if self._http is not None:
-            self._http.stop()
+            await self._http.aclose()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -208,9 +216,12 @@ class Server:
     def _restore(self) -> None:
         self.control.restore()
         self._event_counts = self.store.event_counts()
+        for job, frame in self.store.webhooks_due():
+            self.spawn(self._tell_webhook(job, frame))
         known = []
         for job, request in self.store.unfinished():
             self._requests[job.id] = request
+            self._runs[job.public_id] = job.id
             if job.endpoint_id in self.machine.endpoints:
                 known.append(job)
             else:
@@ -226,7 +237,7 @@ class Server:
             if not announcement.keep():
                 print("another engine has this home now, or the home is gone: ending", flush=True)
                 self.stop()
-            if not self.machine.is_idle or self._clients:
+            if not self.machine.is_idle or self._clients or self._webhooks:
                 self._idle_since = time.time()
             elif time.time() - self._idle_since > self.settings.engine_idle_s:
                 self.stop()
@@ -240,10 +251,11 @@ class Server:
             await asyncio.sleep(PRUNE_EVERY_S)
 
     def _remove_old_files(self, before: float) -> None:
+        needed = {spill_path(request) for request in self._requests.values()}
         for folder in (*map(Path, self.spill_folders), self.settings.home / "workers"):
             for path in folder.iterdir():
                 with contextlib.suppress(FileNotFoundError):  # whoever owns it was faster
-                    if path.stat().st_mtime < before:
+                    if path.stat().st_mtime < before and str(path) not in needed:
                         path.unlink()
 
     # --- the machine --------------------------------------------------------------------------
@@ -350,10 +362,10 @@ class Server:
                 Path(path).unlink(missing_ok=True)
             return
         request.is_answering = True
-        request.answer(header, buffers)
         if not header["more"]:
             del self._open_requests[header["request"]]
             self.post(RequestEnded(request.endpoint_id, header["request"]))
+        request.answer(header, buffers)
 
     # --- jobs ---------------------------------------------------------------------------------
 
@@ -375,21 +387,86 @@ class Server:
         changed, self._changed = self._changed, {}
         for job in changed.values():
             if job.attempts:
-                self._tell_watchers(job.id, {"type": "status", "snapshot": snapshot(job)})
+                self._tell_watchers(job.public_id, {"type": "status", "snapshot": snapshot(job)})
 
     def _deliver(self, job: Job) -> None:
         result, buffers = self._results.pop(job.id, ({}, ()))
-        header = {**result, "type": "done", "job": job.id, "snapshot": snapshot(job)}
+        header = {**result, "type": "done", "job": job.public_id, "snapshot": snapshot(job)}
         frame = frames.encode(header, buffers)
-        for peer in self._watchers.pop(job.id, ()):
+        for peer in self._watchers.pop(job.public_id, ()):
             peer.write(frame)
-        self._event_counts.pop(job.id, None)
-        if path := spill_path(self._requests.pop(job.id, None)):
-            Path(path).unlink(missing_ok=True)
-        self.store.save_job(job, None, frame)
+        self._event_counts.pop(job.public_id, None)
+        self._runs.pop(job.public_id, None)
+        request = self._requests.pop(job.id, None)
+        if job.status in RETRYABLE:
+            self._kept.add(spill_path(request))
+        else:
+            _forget(request)
+            request = None
+        self.store.save_job(job, request, frame)
+        if job.webhook:
+            self.spawn(self._tell_webhook(replace(job), frame))
+
+    async def _tell_webhook(self, job: Job, frame: bytes) -> None:
+        """Post the end of a job to who wanted to know; if the engine dies first, the next one does."""
+        from flash_nb.engine import webhook
+
+        self._webhooks += 1
+        await self.store.flushed()
+        body = await asyncio.to_thread(webhook.message, job, frame, self.store.text(job.public_id))
+        if reason := await webhook.post(job.webhook, body):
+            print(f"the webhook of job {job.public_id} was given up: {reason}", flush=True)
+        self.store.webhook_done(job.public_id)
+        self._webhooks -= 1
+
+    async def retry(self, job_id: str, client_id: str) -> None:
+        """Run a job again that ended without completing; what it printed and yielded before is forgotten.
+
+        Raises:
+            BackendError: It cannot be run again.
+        """
+        await self.store.flushed()
+        found, request = self.store.job(job_id), self.store.request(job_id)
+        if found is None:
+            raise BackendError(
+                f"The engine has no job {job_id}.",
+                hint=f"It forgets them {RETENTION_S / 3600:g} h after their end.",
+            )
+        job, result = found
+        if why := self._why_not_retried(job, request):
+            raise BackendError(f"The job {job_id} cannot be retried: {why}.")
+        assert request is not None
+        _forget(result)
+        self._kept.discard(spill_path(request))
+        self.store.forget_events(job_id)
+        job.client_id = client_id
+        run = self._runs[job_id] = job.next_run_id
+        self._requests[run] = frames.encode({**frames.header_of(request), "job": run}, _buffers(request))
+        self.post(JobRetried(job))
+
+    def _run_of(self, job_id: str) -> str:
+        """Return the machine's id for the job that clients know by this one."""
+        return self._runs.get(job_id, job_id)
+
+    def _why_not_retried(self, job: Job, request: bytes | None) -> str:
+        if job.status not in RETRYABLE:
+            return f"it is {job.status.value}"
+        if job.endpoint_id not in self.machine.endpoints:
+            return "its endpoint does not exist any more"
+        path = spill_path(request)
+        if request is None or (path is not None and not Path(path).exists()):
+            return "its arguments are not kept any more"
+        return ""
+
+    async def forget_requests(self, endpoint_id: str) -> None:
+        """Delete what was kept to retry the jobs of an endpoint that is gone."""
+        await self.store.flushed()
+        for request in self.store.forget_requests(endpoint_id):
+            self._kept.discard(spill_path(request))
+            _forget(request)
 
     def _tell_phase(self, job_id: str, phase: str) -> None:
-        self._tell_watchers(job_id, {"type": "phase", "phase": phase})
+        self._tell_watchers(public_id(job_id), {"type": "phase", "phase": phase})
 
     def _tell_watchers(self, job_id: str, event: dict[str, Any], number: int | None = None) -> None:
         watchers = self._watchers.get(job_id)
@@ -407,11 +484,18 @@ class Server:
 
         try:
             await self._provide_system(environment, progress)
-            await self.environments.build(_spec(environment), progress)
+            await self.environments.build(
+                _spec(environment), progress, parallel=self._may_download_in_parallel(environment)
+            )
         except (FlashError, OSError) as error:
             self.post(EnvironmentFailed(environment, str(error)))
         else:
             self.post(EnvironmentReady(environment))
+
+    def _may_download_in_parallel(self, environment: Needs) -> bool:
+        """Tell if anybody who waits for an environment wants it fast; nobody who waits says no."""
+        requests = [self._requests[job_id] for job_id in self.machine.waiting_for(environment)]
+        return not requests or any(frames.header_of(r).get("accelerate", True) for r in requests)
 
     async def _provide_system(self, environment: Needs, progress: Callable[[str], None]) -> None:
         if not environment.system:
@@ -524,7 +608,7 @@ class Server:
             case "submit":
                 self._submit(peer, client_id, header, buffers)
             case "cancel":
-                self.post(CancelRequested(header["job"]))
+                self.post(CancelRequested(self._run_of(header["job"])))
             case "release":
                 self.post(InstanceReleased(header["instance"]))
             case "received":
@@ -565,7 +649,7 @@ class Server:
         job_id = header["job"]
         if "seen" in header and self.store.job(job_id) is not None:
             self.spawn(self._watch(peer, job_id, header["seen"]))
-        elif job_id not in self.machine.jobs:
+        elif self._run_of(job_id) not in self.machine.jobs:
             self._submit_new(peer, client_id, header, buffers)
         if header.get("sync"):
             self.spawn(self._confirm(peer, job_id))
@@ -573,8 +657,9 @@ class Server:
     def _submit_new(self, peer: Peer, client_id: str, header: Header, buffers: Sequence[Buffer]) -> None:
         job_id, needs, now = header["job"], header["needs"], time.time()
         frame = {"type": "job", "job": job_id}
-        if "spill" in header:
-            frame["spill"] = header["spill"]
+        for name in ("spill", "accelerate"):
+            if name in header:
+                frame[name] = header[name]
         self._requests[job_id] = frames.encode(frame, buffers)
         self._watchers.setdefault(job_id, set()).add(peer)
         self._apt_allowed.update(header.get("allow_apt", ()))
@@ -591,6 +676,7 @@ class Server:
             expires_at=now + (header.get("ttl") or DEFAULT_TTL_S),
             timeout_s=header.get("timeout"),
             client_id=client_id,
+            webhook=header.get("webhook", ""),
         )
         if job.endpoint_id in self.machine.endpoints:
             self.post(JobSubmitted(job))
@@ -615,7 +701,7 @@ class Server:
             return
         for number, event in self.store.events(job_id, seen):
             peer.send({"type": "event", "job": job_id, "event": event, "number": number})
-        if job_id in self.machine.jobs:
+        if self._run_of(job_id) in self.machine.jobs:
             self._watchers.setdefault(job_id, set()).add(peer)
             status = {"type": "status", "snapshot": snapshot(found[0])}
             peer.send({"type": "event", "job": job_id, "event": status, "number": None})
@@ -668,7 +754,7 @@ class Server:
             case "released":
                 self.post(JobFinished(worker_id, header["job"], error="released"))
             case "event":
-                self._event(header)
+                self._event(worker_id, header)
 
     def _done(self, worker_id: str, header: Header, buffers: Sequence[Buffer]) -> None:
         job_id = header["job"]
@@ -681,19 +767,19 @@ class Server:
 
     def _is_result(self, job_id: str, path: str) -> bool:
         """Say if a job has this result already: a worker sends its last one to the engine that follows."""
-        found = self.store.job(job_id)
+        found = self.store.job(public_id(job_id))
         return found is not None and spill_path(found[1]) == path
 
-    def _event(self, header: Header) -> None:
+    def _event(self, worker_id: str, header: Header) -> None:
         """Store an event and pass it on; its worker numbers it: a crash of ours shifts no numbers."""
         job = self.machine.jobs.get(header["job"])
-        if job is None:
+        if job is None or job.worker_id != worker_id:
             return
         event = header["event"]
-        number = job.attempts * EVENTS_PER_ATTEMPT + header["number"]
-        if event["type"] == "item" or self._has_room_for_event(job.id):
-            self.store.save_event(job.id, number, event)
-        self._tell_watchers(job.id, event, number)
+        number = (job.former_attempts + job.attempts) * EVENTS_PER_ATTEMPT + header["number"]
+        if event["type"] == "item" or self._has_room_for_event(job.public_id):
+            self.store.save_event(job.public_id, number, event)
+        self._tell_watchers(job.public_id, event, number)
 
     def _has_room_for_event(self, job_id: str) -> bool:
         """Count an event; False beyond the limit. Items are results and do not count: none may be lost."""
@@ -705,7 +791,7 @@ class Server:
 def snapshot(job: Job) -> dict[str, Any]:
     """Return a job as `flash_nb.protocol.channel.Snapshot`."""
     return {
-        "id": job.id,
+        "id": job.public_id,
         "endpoint": job.endpoint_id,
         "status": job.status.value,
         "worker": job.worker_id,
@@ -719,6 +805,41 @@ def snapshot(job: Job) -> dict[str, Any]:
         "error": job.error,
         "error_type": job.error_type,
     }
+
+
+class _KeptFiles:
+    """The spill files of jobs that could be retried: the newest of them, `KEPT_BYTES` in all.
+
+    They may lie in memory, and who corrects a mistake in a cell with a large input makes many.
+    """
+
+    def __init__(self) -> None:
+        self._sizes: dict[str, int] = {}
+
+    def add(self, path: str | None) -> None:
+        if path is None:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(path)  # what is old is deleted, and its time counts from the end of the job
+            self._sizes[path] = Path(path).stat().st_size
+        while sum(self._sizes.values()) > KEPT_BYTES:
+            oldest = next(iter(self._sizes))
+            Path(oldest).unlink(missing_ok=True)
+            del self._sizes[oldest]
+
+    def discard(self, path: str | None) -> None:
+        self._sizes.pop(path or "", None)
+
+
+def _forget(frame: bytes | None) -> None:
+    """Delete the spill file of a frame that nobody needs any more."""
+    if path := spill_path(frame):
+        Path(path).unlink(missing_ok=True)
+
+
+def _buffers(frame: bytes) -> Sequence[Buffer]:
+    ((_, buffers),) = FrameReader().feed(frame)
+    return buffers
 
 
 def _spec(environment: Needs) -> EnvironmentSpec:

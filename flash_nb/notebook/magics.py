@@ -154,6 +154,11 @@ class FlashMagics(Magics):
                     f"%%flash_remote: no resource is called {chosen.resource!r}"
                     f"{did_you_mean(chosen.resource, held)}"
                 )
+            if found.is_load_balanced or not found.is_live:
+                raise UsageError(
+                    f"%%flash_remote: {chosen.resource} is a {type(found).__name__}, which takes no cells.\n"
+                    "Run the cell on a LiveServerless or a CpuLiveServerless."
+                )
             return found
         key = (chosen.name, chosen.cpu, *chosen.gpus)
         if key not in self._resources:
