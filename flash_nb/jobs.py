@@ -8,6 +8,8 @@ after a final status (a late result, a late log line) is dropped::
        │  └──────────┘    ├────> CANCELLED
        │   worker died    └────> TIMED_OUT
        └──> CANCELLED, FAILED (no environment), TIMED_OUT (TTL)
+
+Only a retry that somebody asks for starts a job anew that is in `RETRYABLE`.
 """
 
 from __future__ import annotations
@@ -57,6 +59,10 @@ TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = {
     JobStatus.CANCELLED: frozenset(),
     JobStatus.TIMED_OUT: frozenset(),
 }
+
+
+RETRYABLE = frozenset({JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.TIMED_OUT})
+"""How a job may have ended that can be run again: its id stays, all else begins anew in IN_QUEUE."""
 
 
 class _JobIds:
@@ -143,6 +149,17 @@ class ClearEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemEvent:
+    """The job's generator yielded; `value` is the pickled item, `index` its place, from 0.
+
+    A job that runs again after its worker died yields again: the first one of an index counts.
+    """
+
+    index: int
+    value: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class StoredEvent:
     """The job is safe: its backend would run it even if both ends died now."""
 
@@ -159,7 +176,42 @@ class FinishedEvent:
     buffers: Sequence[Any]
 
 
-JobEvent = StatusEvent | PhaseEvent | StreamEvent | DisplayEvent | ClearEvent | StoredEvent | FinishedEvent
+JobEvent = (
+    StatusEvent
+    | PhaseEvent
+    | StreamEvent
+    | DisplayEvent
+    | ClearEvent
+    | ItemEvent
+    | StoredEvent
+    | FinishedEvent
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What a job took along of the notebook, beside its own code and its arguments.
+
+    Attributes:
+        modules: Modules, as they are imported: ``"numpy as np"``.
+        definitions: Functions and classes that travel as source.
+        values: ``(name, bytes)`` of each pickled value.
+        notes: What is worth knowing of them: large values, names that do not exist.
+    """
+
+    modules: tuple[str, ...] = ()
+    definitions: tuple[str, ...] = ()
+    values: tuple[tuple[str, int], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.modules or self.definitions or self.values or self.notes)
+
+    def __str__(self) -> str:
+        values = [f"{name} ({_size(size)})" for name, size in self.values]
+        kinds = (("modules", self.modules), ("source of", self.definitions), ("values", values))
+        parts = [f"{title} {', '.join(names)}" for title, names in kinds if names]
+        return "\n".join([" · ".join(parts), *self.notes]).strip()
 
 
 @dataclass(frozen=True)
@@ -176,6 +228,9 @@ class JobOutput:
         workerId: The worker that ran it; empty if none did.
         delayTime: Milliseconds from submission to a worker.
         executionTime: Milliseconds on the worker.
+        exception: What `unwrap` raises, with its remote traceback; see `flash_nb.errors`.
+        stdout: The tail of what the job printed.
+        carried: What it took along of the notebook.
     """
 
     id: str
@@ -188,6 +243,8 @@ class JobOutput:
     delayTime: int = 0  # noqa: N815 - Runpod's wire name
     executionTime: int = 0  # noqa: N815 - Runpod's wire name
     exception: BaseException | None = field(default=None, repr=False, compare=False)
+    stdout: str = field(default="", repr=False, compare=False)
+    carried: Carried = field(default=Carried(), repr=False, compare=False)
 
     def unwrap(self) -> Any:
         """Return the output, or raise what the job failed with."""
@@ -210,6 +267,8 @@ class JobOutput:
             ("worker", self.workerId or "–"),
             ("job", self.id),
         ]
+        if self.carried:
+            rows.append(("carried", str(self.carried)))
         cells = "".join(
             f'<tr><th style="text-align:left;padding:1px 12px 1px 0;font-weight:500;opacity:.65">{name}</th>'
             f'<td style="text-align:left;padding:1px 0;white-space:pre-wrap;font-family:monospace">'
@@ -222,6 +281,13 @@ class JobOutput:
 def utc(seconds: float | None) -> datetime | None:
     """Return the UTC time of a POSIX timestamp in seconds; None for None."""
     return None if seconds is None else datetime.fromtimestamp(seconds, tz=timezone.utc)
+
+
+def _size(count: int) -> str:
+    """Return a number of bytes for people."""
+    if count < 1000:  # noqa: PLR2004 - below that, bytes
+        return f"{count} B"
+    return f"{count / 1e3:.0f} kB" if count < 1e6 else f"{count / 1e6:.1f} MB"  # noqa: PLR2004 - units
 
 
 def _shorten(text: str, limit: int = 200) -> str:

@@ -81,6 +81,8 @@ class JobRequest:
         timeout_s: Overrides the endpoint's.
         ttl_s: Longest life of the job, waiting included; None: a day.
         allow_apt: Missing system packages may be installed.
+        accelerate_downloads: Python packages may be downloaded at the same time.
+        webhook: Where the end of the job is posted to, in Runpod's words; None: nowhere.
         durable: Send a `StoredEvent` once the job is safe.
     """
 
@@ -94,6 +96,8 @@ class JobRequest:
     timeout_s: float | None = None
     ttl_s: float | None = None
     allow_apt: bool = False
+    accelerate_downloads: bool = True
+    webhook: str | None = None
     durable: bool = False
 
 
@@ -161,6 +165,13 @@ class Backend(Protocol):
 
     def attach(self, job_id: str, on_event: OnEvent) -> None:
         """Replay the events of a job of any kernel, then follow it."""
+
+    async def retry(self, job_id: str, on_event: OnEvent) -> None:
+        """Run a job of any kernel again under its id, and follow it; its former events are forgotten.
+
+        Raises:
+            BackendError: It is not over, it completed, or what it needs is not kept any more.
+        """
 
     async def aclose(self) -> None:
         """Close connections; jobs go on."""

@@ -394,6 +394,12 @@ class LocalBackend:
         else:
             self._send_job(self._client, job_id)
 
+    async def retry(self, job_id: str, on_event: OnEvent) -> None:
+        """Run a job again, and follow it."""
+        client = await self.client()
+        await client.call("retry", job_id=job_id, client_id=self._client_id)
+        self.attach(job_id, on_event)
+
     async def aclose(self) -> None:
         """Close the stream; the engine goes on with the jobs."""
         self._closing = True
@@ -431,9 +437,15 @@ class LocalBackend:
             header["allow_apt"] = list(request.system)
         if request.durable:
             header["sync"] = True
+        if not request.accelerate_downloads:
+            header["accelerate"] = False
+        content = request.request
+        if request.webhook is not None:
+            header["webhook"] = request.webhook
+            content = {**content, "in_band": True}
         client = self._client
         assert client is not None  # `ensure` made this endpoint
-        payload = [json.dumps(request.request).encode(), *request.buffers]
+        payload = [json.dumps(content).encode(), *request.buffers]
         header, buffers = frames.spill(header, payload, client.spill_folders)
         self._open_jobs[request.job_id] = _OpenJob(header, buffers, on_event)
         if request.instance is not None:

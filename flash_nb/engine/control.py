@@ -72,12 +72,17 @@ class Control:
         self._server.post(EndpointDeleted(endpoint_id))
         del self.endpoints[endpoint_id]
         self._server.store.delete_endpoint(endpoint_id)
+        await self._server.forget_requests(endpoint_id)
 
     async def do_health(self, endpoint_id: str) -> dict[str, int]:
         """Count an endpoint's workers and waiting jobs."""
         if endpoint_id not in self.endpoints:
             raise EndpointNotFoundError(f"The engine has no endpoint {endpoint_id!r}.")
         return dict(counters(self._server.machine, endpoint_id))
+
+    async def do_retry(self, job_id: str, client_id: str) -> None:
+        """Run a job again that failed, timed out or was cancelled, for this client."""
+        await self._server.retry(job_id, client_id)
 
     async def do_jobs(self, limit: int = 100) -> list[dict[str, Any]]:
         """List the newest jobs."""

@@ -42,6 +42,8 @@ LOCK_POLL_SECONDS = 0.05
 KEPT_LINES = 2_000  # of a command's output: enough for any resolver message, not for a runaway build
 SHOWN_LINES = 15
 
+_ONE_AT_A_TIME = {"UV_CONCURRENT_DOWNLOADS": "1"}
+
 _MARKER = "environment.json"
 # uv takes settings from the nearest project above its working directory. The cache may lie inside a
 # user's project, so each environment is a workspace of its own. `--no-config` would do as much, but
@@ -297,7 +299,9 @@ class Environments:
         self._builds: dict[str, _SharedBuild] = {}
         self._installs = asyncio.Semaphore(INSTALLS_AT_ONCE)
 
-    async def build(self, spec: EnvironmentSpec, on_progress: Progress) -> Environment:
+    async def build(
+        self, spec: EnvironmentSpec, on_progress: Progress, *, parallel: bool = True
+    ) -> Environment:
         """Return the environment for `spec`, building it if need be.
 
         Callers that ask for the same environment wait for one build; it is stopped when the last of
@@ -306,6 +310,7 @@ class Environments:
         Args:
             spec: What is needed.
             on_progress: Gets short phrases such as ``"downloading torch (818 MB)"``, a few a second.
+            parallel: Download packages at the same time; else one after the other. Who asks first decides.
 
         Raises:
             WorkerEnvironmentError: It cannot be built; the first sentence says what is at fault.
@@ -313,7 +318,9 @@ class Environments:
         key = spec.key
         build = self._builds.get(key)
         if build is None or build.closed:
-            build = self._builds[key] = _SharedBuild(lambda tell: self._find_or_make(key, spec, tell))
+            build = self._builds[key] = _SharedBuild(
+                lambda tell: self._find_or_make(key, spec, tell, parallel=parallel)
+            )
         try:
             return await build.join(on_progress)
         finally:
@@ -327,12 +334,16 @@ class Environments:
         """
         return await asyncio.to_thread(_prune, self._folder, time.time() - max_age_days * 86_400)
 
-    async def _find_or_make(self, key: str, spec: EnvironmentSpec, tell: Progress) -> Environment:
+    async def _find_or_make(
+        self, key: str, spec: EnvironmentSpec, tell: Progress, *, parallel: bool
+    ) -> Environment:
         folder = self._folder / key
         async with _locked(folder):
-            return _load(folder, spec) or await self._make(folder, spec, tell)
+            return _load(folder, spec) or await self._make(folder, spec, tell, parallel=parallel)
 
-    async def _make(self, folder: Path, spec: EnvironmentSpec, tell: Progress) -> Environment:
+    async def _make(
+        self, folder: Path, spec: EnvironmentSpec, tell: Progress, *, parallel: bool
+    ) -> Environment:
         begun = time.monotonic()
         if stale := _put_aside(folder):  # moved first: a thread cannot be cancelled, a build can
             await asyncio.to_thread(shutil.rmtree, stale, ignore_errors=True)
@@ -341,7 +352,7 @@ class Environments:
             say("creating the environment")
             await self._create(folder, spec, say)
             if spec.requirements:
-                await self._install(folder, spec, say)
+                await self._install(folder, spec, say, parallel=parallel)
         packages = await asyncio.to_thread(_installed, folder) if spec.requirements else {}
         seconds = time.monotonic() - begun
         environment = Environment(spec, folder, _interpreter(folder), packages, seconds)
@@ -355,21 +366,25 @@ class Environments:
         if done.returncode:
             raise explain_python_failure(spec.python, done.output)
 
-    async def _install(self, folder: Path, spec: EnvironmentSpec, say: Progress) -> None:
+    async def _install(self, folder: Path, spec: EnvironmentSpec, say: Progress, *, parallel: bool) -> None:
         if self._installs.locked():
             say("waiting for other installs to end")
         async with self._installs:
             say("resolving")
             python = str(_interpreter(folder))
-            done = await self._uv(folder, "pip", "install", "--python", python, *spec.requirements, say=say)
+            argv = ("pip", "install", "--python", python, *spec.requirements)
+            done = await self._uv(folder, *argv, say=say, variables={} if parallel else _ONE_AT_A_TIME)
         if done.returncode:
             raise explain_install_failure(spec.requirements, done.output)
 
-    async def _uv(self, folder: Path, *arguments: str, say: Progress) -> CompletedRun:
+    async def _uv(
+        self, folder: Path, *arguments: str, say: Progress, variables: Mapping[str, str] | None = None
+    ) -> CompletedRun:
         from uv import find_uv_bin
 
         argv = (os.fspath(find_uv_bin()), *arguments)
-        return await self._run(argv, folder, uv_variables(os.environ), _UvProgress(say).line)
+        environment = uv_variables(os.environ) | dict(variables or {})
+        return await self._run(argv, folder, environment, _UvProgress(say).line)
 
 
 class _SharedBuild:

@@ -88,8 +88,11 @@ class Job:
     """One job. `timeout_s` counts from its start, `expires_at` is its TTL as a time.
 
     `error_type` names the class of `flash_nb.errors` that fits, if its own code did not raise.
-    `phase` is what its watchers were told last about what it waits for. `former_attempts` are those
-    before it was last retried. `webhook` is where its end is posted to, if anywhere.
+    `phase` is what its watchers were told last about what it waits for. `webhook` is where its end is
+    posted to, if anywhere.
+
+    A retried job is told apart from its former runs, of which a worker may still speak: its `id` is
+    `run_id` of its `public_id`, which clients know, and of the attempts that there were before.
     """
 
     id: str
@@ -112,6 +115,16 @@ class Job:
     webhook: str = ""
 
     @property
+    def public_id(self) -> str:
+        """Its id as clients know it."""
+        return public_id(self.id)
+
+    @property
+    def next_run_id(self) -> str:
+        """The id that it will have when it is retried."""
+        return run_id(self.public_id, self.former_attempts + max(1, self.attempts))
+
+    @property
     def queued_s(self) -> float:
         """Seconds spent waiting for a worker that was there already."""
         if self.started_at is None:
@@ -126,6 +139,16 @@ class Job:
         return max(0.0, self.ended_at - self.started_at)
 
 
+def run_id(job_id: str, former_attempts: int) -> str:
+    """Return the id of a job in the machine and on workers, after so many attempts of former runs."""
+    return f"{job_id}#{former_attempts}" if former_attempts else job_id
+
+
+def public_id(job_id: str) -> str:
+    """Return the id of the job that this is a run of."""
+    return job_id.partition("#")[0]
+
+
 class WorkerStatus(Enum):
     """Where a worker stands; see the drawing above."""
 
@@ -138,10 +161,7 @@ class WorkerStatus(Enum):
 
 @dataclass(slots=True)
 class Worker:
-    """One worker. `deadline` is when patience ends in the states that have one.
-
-    `dropped` are jobs that were sent ahead and cancelled: one more word comes of each.
-    """
+    """One worker. `deadline` is when patience ends in the states that have one."""
 
     id: str
     endpoint_id: str
@@ -155,7 +175,6 @@ class Worker:
     deadline: float | None = None
     revision: int = 0
     instances: set[str] = field(default_factory=set)
-    dropped: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -621,13 +640,11 @@ class Machine:
 
     def _retry(self, job: Job) -> None:
         """Let a job wait again as if it were new: its attempts and its time to live begin anew."""
-        if job.id in self.jobs:
-            return
         if job.status not in RETRYABLE:
             raise AssertionError(f"job {job.id} is {job.status.value} and cannot be retried")
         job.expires_at += self._now - job.submitted_at
         job.submitted_at, job.started_at, job.ended_at = self._now, None, None
-        job.former_attempts += job.attempts
+        job.id, job.former_attempts = job.next_run_id, job.former_attempts + max(1, job.attempts)
         job.attempts = 0
         job.status, job.worker_id, job.cold_s = JobStatus.IN_QUEUE, "", 0.0
         job.error = job.error_type = job.phase = ""
@@ -638,10 +655,6 @@ class Machine:
 
     def _finish(self, event: JobFinished) -> None:
         worker = self.workers.get(event.worker_id)
-        if worker is not None and event.job_id in worker.dropped:
-            worker.dropped.discard(event.job_id)  # of what was cancelled: the job may be there again
-            if worker.job_id != event.job_id:
-                return
         job = self.jobs.get(event.job_id)
         if job is not None and job.worker_id == event.worker_id:
             if event.error is None:
@@ -663,7 +676,6 @@ class Machine:
             self._leave_line(job)
         else:
             worker.ahead.remove(job.id)
-            worker.dropped.add(job.id)
             self._actions.append(SendCancel(worker.id, job.id))
         if worker is not None and worker.job_id == job.id:
             worker.status = WorkerStatus.RELEASING
@@ -878,7 +890,6 @@ class Machine:
         worker.environment = event.environment
         self._wait_again(worker.ahead)  # a worker that comes back has dropped what it had not begun
         worker.ahead.clear()
-        worker.dropped.clear()
         worker.ready_at = worker.ready_at or self._now
         worker.deadline = None
         endpoint.start_failures = 0

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from flash_nb.engine.state import Job, Needs
+from flash_nb.engine.state import Job, Needs, run_id
 from flash_nb.jobs import JobStatus
 from flash_nb.worker import frames
 
@@ -32,19 +32,28 @@ CREATE TABLE IF NOT EXISTS jobs (
     status TEXT NOT NULL, worker TEXT NOT NULL, attempts INTEGER NOT NULL,
     submitted_at REAL NOT NULL, expires_at REAL NOT NULL, timeout_s REAL,
     started_at REAL, ended_at REAL, cold_s REAL NOT NULL, error TEXT NOT NULL, error_type TEXT NOT NULL,
-    request BLOB, result BLOB
+    request BLOB, result BLOB,
+    former_attempts INTEGER NOT NULL DEFAULT 0, webhook TEXT NOT NULL DEFAULT '',
+    webhook_due INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS jobs_by_status ON jobs (status, submitted_at);
 CREATE TABLE IF NOT EXISTS events (job TEXT NOT NULL, number INTEGER NOT NULL, event TEXT NOT NULL,
     PRIMARY KEY (job, number)) WITHOUT ROWID;
 """
 _SAVE_JOB = """
-INSERT INTO jobs VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
-ON CONFLICT (id) DO UPDATE SET status=excluded.status, worker=excluded.worker,
-    attempts=excluded.attempts, started_at=excluded.started_at, ended_at=excluded.ended_at,
+INSERT INTO jobs VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
+ON CONFLICT (id) DO UPDATE SET client=excluded.client, status=excluded.status, worker=excluded.worker,
+    submitted_at=excluded.submitted_at, expires_at=excluded.expires_at, attempts=excluded.attempts,
+    former_attempts=excluded.former_attempts, webhook_due=excluded.webhook_due,
+    started_at=excluded.started_at, ended_at=excluded.ended_at,
     cold_s=excluded.cold_s, error=excluded.error,
     error_type=excluded.error_type, request=excluded.request, result=excluded.result
 """
+_ADDED_COLUMNS = {
+    "former_attempts": "INTEGER NOT NULL DEFAULT 0",
+    "webhook": "TEXT NOT NULL DEFAULT ''",
+    "webhook_due": "INTEGER NOT NULL DEFAULT 0",
+}
 _UNFINISHED = (JobStatus.IN_QUEUE.value, JobStatus.IN_PROGRESS.value)
 
 
@@ -82,13 +91,13 @@ class Store:
 
     def save_job(self, job: Job, request: bytes | None, result: bytes | None) -> None:
         """Note a job for the next flush."""
-        self._jobs[job.id] = (job, request, result)
+        self._jobs[job.public_id] = (job, request, result)
         self._changed.set()
 
     def _row(self, job: Job, request: bytes | None, result: bytes | None) -> tuple[Any, ...]:
         needs = job.needs
         return (
-            job.id,
+            job.public_id,
             job.endpoint_id,
             job.client_id,
             json.dumps([needs.python, sorted(needs.requirements), sorted(needs.system), needs.instance]),
@@ -105,10 +114,16 @@ class Store:
             job.error_type,
             request,
             result,
+            job.former_attempts,
+            job.webhook,
+            bool(job.webhook) and job.status.is_final,
         )
 
     def save_event(self, job_id: str, number: int, event: dict[str, Any]) -> None:
-        """Note an event of a job for the next flush; nobody notes more than `MAX_EVENTS_PER_JOB`."""
+        """Note an event of a job for the next flush.
+
+        Nobody notes more than `MAX_EVENTS_PER_JOB`, items left aside.
+        """
         self._events.append((job_id, number, json.dumps(event)))
         self._changed.set()
 
@@ -179,6 +194,27 @@ class Store:
         row = self._reader.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
         return None if row is None else (_job(row), row[16])
 
+    def request(self, job_id: str) -> bytes | None:
+        """Return the request of a job, as far as it is kept."""
+        entry = self._jobs.get(job_id) or self._writing.get(job_id)
+        if entry is not None:
+            return entry[1]
+        row = self._reader.execute("SELECT request FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        return None if row is None else row[0]
+
+    def webhooks_due(self) -> list[tuple[Job, bytes]]:
+        """Return the jobs whose end is still to be posted, with their results."""
+        rows = self._reader.execute("SELECT * FROM jobs WHERE webhook_due")
+        return [(_job(row), row[16]) for row in rows]
+
+    def text(self, job_id: str) -> str:
+        """Return what a job printed, as far as it is kept; call `flushed` before."""
+        rows = self._reader.execute(
+            'SELECT event FROM events WHERE job = ? AND event LIKE \'{"type": "stream"%\' ORDER BY number',
+            (job_id,),
+        )
+        return "".join(json.loads(event)["text"] for (event,) in rows)
+
     def jobs(self, limit: int) -> list[Job]:
         """Return the newest jobs."""
         rows = self._reader.execute("SELECT * FROM jobs ORDER BY submitted_at DESC LIMIT ?", (limit,))
@@ -195,14 +231,35 @@ class Store:
         return [(number, json.loads(event)) for number, event in [*rows, *waiting]]
 
     def event_counts(self) -> dict[str, int]:
-        """Return how many events each unfinished job has, so that an engine goes on counting."""
+        """Return how many events each unfinished job has, items left aside, to go on counting."""
         rows = self._reader.execute(
-            "SELECT job, COUNT(*) FROM events JOIN jobs ON jobs.id = job WHERE status IN (?,?) GROUP BY job",
+            "SELECT job, COUNT(*) FROM events JOIN jobs ON jobs.id = job WHERE status IN (?,?)"
+            ' AND event NOT LIKE \'{"type": "item"%\' GROUP BY job',
             _UNFINISHED,
         )
         return dict(rows.fetchall())
 
     # --- forgetting ---------------------------------------------------------------------------
+
+    def webhook_done(self, job_id: str) -> None:
+        """Note that the end of a job was posted; call `flushed` before."""
+        with self._transaction():
+            self._db.execute("UPDATE jobs SET webhook_due = 0 WHERE id = ?", (job_id,))
+
+    def forget_events(self, job_id: str) -> None:
+        """Delete the events of a job that runs anew; call `flushed` before."""
+        with self._transaction():
+            self._db.execute("DELETE FROM events WHERE job = ?", (job_id,))
+
+    def forget_requests(self, endpoint_id: str) -> list[bytes]:
+        """Delete the requests of an endpoint's jobs, and return them; call `flushed` before."""
+        with self._transaction():
+            kept = "FROM jobs WHERE endpoint = ? AND request IS NOT NULL AND ended_at IS NOT NULL"
+            rows = self._db.execute(f"SELECT request {kept}", (endpoint_id,)).fetchall()
+            self._db.execute(
+                "UPDATE jobs SET request = NULL WHERE endpoint = ? AND ended_at IS NOT NULL", (endpoint_id,)
+            )
+        return [request for (request,) in rows]
 
     def prune(self, ended_before: float) -> None:
         """Delete jobs that ended before a time, with their events."""
@@ -233,12 +290,21 @@ def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
     try:
         db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + _SCHEMA)
+        _add_columns(db)
         for table in ("endpoints", "jobs", "events"):
             db.execute(f"SELECT * FROM {table} LIMIT 1").fetchall()  # noqa: S608 - not from outside
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _add_columns(db: sqlite3.Connection) -> None:
+    """Bring a database of an engine of before up to date: columns are only ever added at the end."""
+    known = {row[1] for row in db.execute("PRAGMA table_info(jobs)")}
+    for name, kind in _ADDED_COLUMNS.items():
+        if name not in known:
+            db.execute(f"ALTER TABLE jobs ADD COLUMN {name} {kind}")
 
 
 def spill_path(frame: bytes | None) -> str | None:
@@ -250,7 +316,7 @@ def spill_path(frame: bytes | None) -> str | None:
 def _job(row: Sequence[Any]) -> Job:
     python, requirements, system, instance = json.loads(row[3])
     return Job(
-        id=row[0],
+        id=run_id(row[0], row[17]),
         endpoint_id=row[1],
         client_id=row[2],
         needs=Needs(python, frozenset(requirements), frozenset(system), instance),
@@ -265,4 +331,6 @@ def _job(row: Sequence[Any]) -> Job:
         cold_s=row[12],
         error=row[13],
         error_type=row[14],
+        former_attempts=row[17],
+        webhook=row[18],
     )

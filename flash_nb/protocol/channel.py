@@ -6,7 +6,9 @@ reconnection is harmless. Kernel to engine::
 
     client      hello: token, client, instances (remote objects of this kernel)
     call        call, method, params          answered by one ``reply``
-    submit      job, endpoint, needs, sync    buffers: the request, its values; sync: tell when stored
+    submit      job, endpoint, needs, sync,   buffers: the request, its values; sync: tell when stored;
+                timeout, ttl, webhook,        accelerate: false downloads one package at a time
+                accelerate, allow_apt
     watch       job, seen                     replays its events from that number on, then follows it
     cancel      job
     release     instance
@@ -31,7 +33,14 @@ The worker numbers the events of each attempt from 0. An *item* is what a genera
 ``{"type": "item", "index": 0, "value": BASE64}``, a pickle without buffers beside it. Its result holds the
 list of all items, and says how many there are: ``{"ok": true, "items": 3, "counts": [1]}``.
 
-A request and a result are JSON in the first buffer: the engine passes them on without reading them.
+A job that did not complete can be run again (the call ``retry``: job_id, client_id), then `watch` follows it.
+Its former events are deleted, and the numbers of the new ones are higher: an engine's number of an event is
+the worker's, plus a billion for each attempt there ever was. To workers the new run has an id of its own,
+``ID#ATTEMPTS``: what one still says about a former run is not about this one.
+
+A request and a result are JSON in the first buffer: the engine passes them on without reading them, unless
+the result goes to a webhook too. Such a request says ``"in_band": true``: its value comes back as one
+pickle, and in the result's ``json_result`` as well if it is plain JSON.
 """
 
 from __future__ import annotations

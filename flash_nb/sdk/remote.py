@@ -46,7 +46,7 @@ def remote(  # noqa: PLR0917 - the documented signature
         dependencies: Python packages, as pip takes them. What the code imports is added, in the
             version that is installed here.
         system_dependencies: Packages of the operating system.
-        accelerate_downloads: Download dependencies in parallel.
+        accelerate_downloads: Download dependencies in parallel; else one after the other.
         local: Run here instead, with the same results.
         method: For load-balanced resources: GET, POST, PUT, DELETE or PATCH.
         path: For load-balanced resources: the path of the route, from ``/`` on.

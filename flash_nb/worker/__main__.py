@@ -139,7 +139,8 @@ class Worker:
         with self._lock:
             self._finished_id, self._job_id = job_id, None
         done = {"type": "done", "job": job_id, "error": _sentence(result)}
-        self._channel.send_result(done, [json.dumps(result).encode(), *values])
+        limit = frames.IN_BAND_SPILL_BYTES if "in_band" in result else frames.SPILL_BYTES
+        self._channel.send_result(done, [json.dumps(result).encode(), *values], spill_over=limit)
 
     def _execute(self, header: Header, buffers: Sequence[Buffer]) -> Frame:
         interrupted: Header = {"ok": False, "error": None, "namespace": [], "counts": [0, 0]}

@@ -3,7 +3,7 @@
 A worker outlives its engine: while the stream is down the job goes on, its frames wait here, and
 the worker tries for `RECONNECT_S` to reach the engine that follows. What the dying engine may have
 lost are results that it had not written yet, so the last one and the ones of the last `KEEP_S` are
-kept and sent again.
+kept and sent again; and so are the items of a generator: text may be lost, items may not.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from . import frames
 from .frames import Buffer, FrameReader, Header
@@ -61,9 +61,9 @@ class Channel:
         self._spill_folders = spill_folders
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
-        self._backlog: list[bytes] = []
-        self._results: deque[tuple[float, str, bytes]] = deque()
-        self._results_bytes = 0
+        self._backlog: list[tuple[Header, bytes]] = []
+        self._results = _Kept(at_least=1)
+        self._items = _Kept()
 
     def run(self) -> None:
         """Serve the stream until the engine is gone for good; call it in a thread of its own."""
@@ -74,32 +74,31 @@ class Channel:
         """Send a frame now, or when the stream is back."""
         data = frames.encode(header, buffers)
         with self._lock:
-            if not self._write(data):
+            if self._write(data):
+                self._note_sent(header, data)
+            else:
                 self._close()
-                if len(self._backlog) < BACKLOG_FRAMES:
-                    self._backlog.append(data)
+                if len(self._backlog) < BACKLOG_FRAMES or _is_item(header):
+                    self._backlog.append((header, data))
 
-    def send_result(self, header: Header, buffers: Sequence[Buffer]) -> None:
+    def send_result(
+        self, header: Header, buffers: Sequence[Buffer], *, spill_over: int = frames.SPILL_BYTES
+    ) -> None:
         """Send the result of a job; it is sent again after a reconnection."""
-        data = frames.encode(*frames.spill(header, buffers, self._spill_folders))
+        data = frames.encode(*frames.spill(header, buffers, self._spill_folders, spill_over))
         with self._lock:
-            self._keep(header["job"], data)
+            self._results.add(header["job"], data)
             if not self._write(data):
                 self._close()
 
     @property
     def kept(self) -> list[str]:
         """Ids of the jobs whose results follow every hello."""
-        return [job_id for _, job_id, _ in self._results]
+        return [job_id for job_id, _ in self._results]
 
-    def _keep(self, job_id: str, data: bytes) -> None:
-        now = time.monotonic()
-        self._results.append((now, job_id, data))
-        self._results_bytes += len(data)
-        while len(self._results) > 1 and (
-            self._results[0][0] < now - KEEP_S or self._results_bytes > KEEP_BYTES
-        ):
-            self._results_bytes -= len(self._results.popleft()[2])
+    def _note_sent(self, header: Header, data: bytes) -> None:
+        if _is_item(header):
+            self._items.add(header["job"], data)
 
     def _write(self, data: bytes) -> bool:
         """Write to the stream, if there is one; False if that did not work."""
@@ -124,10 +123,13 @@ class Channel:
     def _greet(self, stream: socket.socket) -> None:
         with self._lock:
             stream.sendall(frames.encode(self._hello()))
-            for data in self._backlog:  # of the job whose result may follow
+            for _, data in self._items:
                 stream.sendall(data)
+            for header, data in self._backlog:  # of the job whose result may follow
+                stream.sendall(data)
+                self._note_sent(header, data)
             self._backlog.clear()
-            for _, _, data in self._results:
+            for _, data in self._results:
                 stream.sendall(data)
             self._socket = stream
 
@@ -150,3 +152,29 @@ class Channel:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+class _Kept:
+    """Frames of the last `KEEP_S`, with the jobs that they are of; the newest `at_least` in any case."""
+
+    def __init__(self, *, at_least: int = 0) -> None:
+        self._at_least = at_least
+        self._frames: deque[tuple[float, str, bytes]] = deque()
+        self._bytes = 0
+
+    def add(self, job_id: str, data: bytes) -> None:
+        now = time.monotonic()
+        self._frames.append((now, job_id, data))
+        self._bytes += len(data)
+        while len(self._frames) > self._at_least and (
+            self._frames[0][0] < now - KEEP_S or self._bytes > KEEP_BYTES
+        ):
+            self._bytes -= len(self._frames.popleft()[2])
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        return ((job_id, data) for _, job_id, data in [*self._frames])
+
+
+def _is_item(header: Header) -> bool:
+    """Say if a frame holds what a generator yielded."""
+    return bool(header["type"] == "event" and header["event"]["type"] == "item")

@@ -47,9 +47,10 @@ class EncodeError(Exception):
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     def __init__(
-        self, file: io.BytesIO, buffers: list[Buffer], portable: Portable, modules: set[str]
+        self, file: io.BytesIO, buffers: list[Buffer] | None, portable: Portable, modules: set[str]
     ) -> None:
-        super().__init__(file, protocol=5, buffer_callback=lambda b: self._keep(b, buffers))
+        keep = None if buffers is None else (lambda b: self._keep(b, buffers))
+        super().__init__(file, protocol=5, buffer_callback=keep)
         self._portable = portable
         self._modules = modules
 
@@ -121,19 +122,24 @@ class _StandIn:
 class Encoder:
     """Dumps named values into one stream that shares a memo.
 
+    Args:
+        portable: What a pickle may call by name.
+        in_band: Make one pickle that anybody can load, without buffers beside it.
+
     Attributes:
         items: The values' namespace items (see `namespace`).
         sizes: Bytes of each name, out-of-band buffers included.
         modules: Modules whose types and functions the values use.
     """
 
-    def __init__(self, portable: Portable) -> None:
+    def __init__(self, portable: Portable, *, in_band: bool = False) -> None:
         self.items: list[dict[str, Any]] = []
         self.sizes: dict[str, int] = {}
         self.modules: set[str] = set()
         self._file = io.BytesIO()
         self._out_of_band: list[Buffer] = []
-        self._pickler = _Pickler(self._file, self._out_of_band, portable, self.modules)
+        beside = None if in_band else self._out_of_band
+        self._pickler = _Pickler(self._file, beside, portable, self.modules)
 
     def add(self, name: str, value: Any) -> None:
         """Append one value.
@@ -219,15 +225,17 @@ class Decoder:
         return value
 
 
-def encode(value: Any, portable: Portable, modules: set[str] | None = None) -> list[Buffer]:
-    """Return one value as a pickle followed by its out-of-band buffers.
+def encode(
+    value: Any, portable: Portable, modules: set[str] | None = None, *, in_band: bool = False
+) -> list[Buffer]:
+    """Return one value as a pickle followed by its out-of-band buffers; with `in_band` there are none.
 
     Raises:
         EncodeError: It cannot be pickled.
     """
     if type(value) in _ATOMS:
         return [pickle.dumps(value, protocol=5)]
-    encoder = Encoder(portable)
+    encoder = Encoder(portable, in_band=in_band)
     encoder.add("the value", value)
     if modules is not None:
         modules |= encoder.modules

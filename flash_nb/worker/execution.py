@@ -13,6 +13,7 @@ import contextlib
 import functools
 import hashlib
 import inspect
+import json
 import sys
 import types
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
@@ -20,6 +21,7 @@ from typing import Any
 
 from . import failure
 from .codec import MAIN, EncodeError, Encoder, Portable, decode, encode
+from .culprit import SerializationError, find_culprit, type_name
 from .frames import Buffer, Frame, Header
 from .handler import Handler, answer
 from .namespace import Item, attribute, compile_item, fill, new_main, remember_source
@@ -154,7 +156,12 @@ class Executor:
         if inspect.isgenerator(result) or inspect.isasyncgen(result):
             result = self._stream(result, portable)
             header["items"] = len(result)
-        value = _encode("returned", result, portable)
+        in_band = request.get("in_band", False)
+        if in_band:
+            header["in_band"] = True
+            if _is_plain(result):
+                header["json_result"] = result
+        value = _encode("returned", result, portable, in_band=in_band)
         return {**header, "counts": [len(value)]}, value
 
     def _run_handler(self, request: Header, portable: Portable) -> Frame:
@@ -299,12 +306,22 @@ async def _exhaust(generator: AsyncGenerator[Any, Any], take: Callable[[Any], No
             take(item)
 
 
+def _is_plain(value: Any) -> bool:
+    """Say if JSON gives back an equal value."""
+    try:
+        return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+
+
 def _encode(verb: str, value: Any, portable: Portable, *, in_band: bool = False) -> list[Buffer]:
     try:
         return encode(value, portable, in_band=in_band)
     except EncodeError as error:
-        kind = type(value).__name__
-        raise TypeError(f"the {verb} {kind} cannot be sent back: {error.cause}") from None
+        path, culprit = find_culprit(f"the {verb} {type(value).__name__}", value)
+        raise SerializationError(
+            f"{path} cannot be sent back: {type_name(culprit)} objects cannot be pickled ({error.cause})"
+        ) from None
 
 
 class _Split:

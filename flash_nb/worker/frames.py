@@ -23,6 +23,7 @@ Header = dict[str, Any]
 Frame = tuple[Header, Sequence[Buffer]]
 
 SPILL_BYTES = 1_000_000
+IN_BAND_SPILL_BYTES = 20_000_000  # of a result that others read too: Runpod's limit of an output
 ALIGNMENT = 64  # arrays are rebuilt over the mapped file: keep them on cache lines
 MAX_HEADER_BYTES = 64_000_000
 MAX_BUFFERS = 1_000_000
@@ -123,13 +124,15 @@ def size_of(buffers: Sequence[Buffer]) -> int:
     return sum(memoryview(b).nbytes for b in buffers)
 
 
-def spill(header: Header, buffers: Sequence[Buffer], folders: Sequence[str]) -> Frame:
+def spill(
+    header: Header, buffers: Sequence[Buffer], folders: Sequence[str], limit: int = SPILL_BYTES
+) -> Frame:
     """Move large buffers to a file in the first folder that has room; small ones stay as they are.
 
     The receiver maps the file, and who owns the job deletes it.
     """
     size = size_of(buffers)
-    if size <= SPILL_BYTES or not folders:
+    if size <= limit or not folders:
         return header, buffers
     folder = next((f for f in folders if _has_room(f, size)), folders[-1])
     path = Path(folder) / f"{secrets.token_hex(12)}.buffers"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 
-from real import Following, cell, spec, until, values_of
+from real import Following, call, cell, spec, until, value_of, values_of
 
 from flash_nb.jobs import (
     DisplayEvent,
     FinishedEvent,
+    ItemEvent,
     JobStatus,
     PhaseEvent,
     StatusEvent,
@@ -27,15 +29,17 @@ async def run(endpoint, request) -> FinishedEvent:
 def contract(scenario):
     """Run a scenario with a backend, and with a factory of further ones."""
 
-    def test(new_backend):
+    def test(new_backend, tmp_path):
         async def main():
             backend = new_backend()
             try:
-                await scenario(backend, new_backend)
+                await scenario(backend, new_backend, **({"tmp_path": tmp_path} if wants_path else {}))
             finally:
                 await backend.aclose()
 
         asyncio.run(main())
+
+    wants_path = "tmp_path" in inspect.signature(scenario).parameters
 
     test.__name__ = scenario.__name__
     test.__doc__ = scenario.__doc__
@@ -217,6 +221,65 @@ async def test_an_object_keeps_to_one_worker(backend, new_backend):
         endpoint.release(instance)
     endpoint.release("unknown")
     assert values_of(await run(endpoint, cell("x = 1", "x"))) == {"x": 1}
+
+
+STEPS = """
+def f(go, count):
+    import pathlib, time
+    for number in range(count):
+        print("before", number)
+        yield {"number": number}
+        while number and not pathlib.Path(go).exists():
+            time.sleep(0.01)
+"""
+
+
+@contract
+async def test_items_come_while_the_generator_runs(backend, new_backend, tmp_path):
+    endpoint = await backend.ensure(spec())
+    job, request = Following(), call(STEPS, str(tmp_path / "go"), 3)
+    endpoint.run(request, job)
+    await until(lambda: len(job.items) == 2)
+    other, follower = new_backend(), Following()
+    other.attach(request.job_id, follower)
+    await until(lambda: len(follower.items) == 2)
+    assert not job.finished.done()
+    (tmp_path / "go").touch()
+    for each in (job, follower):
+        event = await each.end()
+        assert each.items == value_of(event) == [{"number": number} for number in range(3)]
+        assert event.result["items"] == 3
+        told = [e for e in each.events if isinstance(e, (ItemEvent, StreamEvent))]
+        kinds = [type(e).__name__[0] for e in told]
+        assert kinds == ["S", "I"] * 3, "an item comes after the text before it"
+    await other.aclose()
+
+
+@contract
+async def test_items_come_before_the_failure(backend, new_backend, tmp_path):
+    endpoint = await backend.ensure(spec())
+    job = Following()
+    endpoint.run(call("def f():\n    yield 1\n    yield 2\n    raise LookupError"), job)
+    event = await job.end()
+    assert job.items == [1, 2]
+    assert event.info.status is JobStatus.FAILED
+    assert event.result["error"]["type"] == "LookupError"
+
+
+@contract
+async def test_cancelling_closes_a_generator(backend, new_backend, tmp_path):
+    endpoint = await backend.ensure(spec())
+    closed = tmp_path / "closed"
+    source = (
+        "def f(closed):\n    import pathlib, time\n    try:\n        yield 1\n        time.sleep(60)\n"
+        "    finally:\n        pathlib.Path(closed).touch()"
+    )
+    job, request = Following(), call(source, str(closed))
+    endpoint.run(request, job)
+    await until(lambda: job.items)
+    endpoint.cancel(request.job_id)
+    assert (await job.end()).info.status is JobStatus.CANCELLED
+    await until(closed.exists)
 
 
 @contract

@@ -6,9 +6,9 @@ import asyncio
 import os
 import signal
 
-from real import Following, cell, is_alive, until, values_of, wait_gone
+from real import Following, call, cell, is_alive, until, value_of, values_of, wait_gone
 
-from flash_nb.jobs import JobStatus, StreamEvent
+from flash_nb.jobs import ItemEvent, JobStatus, StreamEvent
 
 
 def steps(folder, *, until_file: str = "go", value: int = 42) -> str:
@@ -110,6 +110,57 @@ def test_what_is_printed_while_the_engine_is_away_arrives_once(world, tmp_path):
             # What was on its way at the very moment of a kill may be lost; nothing is twice or out of order.
             assert numbers == sorted(set(numbers))
             assert numbers[-1] + 1 - len(numbers) < 20
+
+    asyncio.run(scenario())
+
+
+YIELDING = """
+def f(folder, count):
+    import os, pathlib, time
+    folder = pathlib.Path(folder)
+    with (folder / "starts").open("a") as file: file.write(f"{os.getpid()}\\n")
+    for number in range(count):
+        yield number
+        time.sleep(0.002)
+    while not (folder / "go").exists():
+        time.sleep(0.01)
+"""
+
+
+def test_items_outlive_the_engine(world, tmp_path):
+    """Text may be lost that was on its way when the engine died; items are sent again."""
+
+    async def scenario():
+        async with world.endpoint() as endpoint:
+            job = Following()
+            request = call(YIELDING, str(tmp_path), 400, durable=True)
+            endpoint.run(request, job)
+            for count in (20, 200):
+                await until(lambda count=count: len(job.items) > count and job.is_stored)
+                world.kill_engine()
+            (tmp_path / "go").touch()
+            event = await job.end()
+            assert value_of(event) == job.items == list(range(400))
+            assert [e.index for e in job.events if isinstance(e, ItemEvent)] == job.items, "each once"
+            assert len(starts(tmp_path)) == 1
+            later = Following()
+            world.backend().attach(request.job_id, later)
+            await later.end()
+            assert later.items == job.items
+
+    asyncio.run(scenario())
+
+
+def test_items_of_a_killed_worker_come_again_under_their_places(world, tmp_path):
+    async def scenario():
+        async with world.endpoint() as endpoint:
+            job = Following()
+            endpoint.run(call(YIELDING, str(tmp_path), 10), job)
+            await until(lambda: len(job.items) == 10)
+            os.kill(starts(tmp_path)[0], signal.SIGKILL)
+            (tmp_path / "go").touch()
+            assert value_of(await job.end()) == job.items == list(range(10))
+            assert len(starts(tmp_path)) == 2
 
     asyncio.run(scenario())
 

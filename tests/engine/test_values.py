@@ -8,6 +8,7 @@ import stat
 import pytest
 from real import Following, cell, until, values_of
 
+from flash_nb.engine.server import KEPT_BYTES
 from flash_nb.jobs import JobStatus
 
 pytest.importorskip("numpy")
@@ -76,19 +77,41 @@ def test_the_result_of_a_detached_job_stays_until_it_is_taken(world):
 
 
 @pytest.mark.parametrize("source", ["1 / 0", "import os; os._exit(7)"])
-def test_a_failed_job_leaves_no_file_behind(world, source):
+def test_a_failed_job_keeps_its_values_until_its_endpoint_is_deleted(world, source):
+    """It could be retried: then its file goes when it completes; see `test_retry`."""
+
     async def scenario():
         async with world.endpoint() as endpoint:
             job = Following()
             endpoint.run(cell(source, values={"a": bytes(3_000_000)}), job)
             await until(world.spills)
             assert (await job.end()).info.status is JobStatus.FAILED
+            after = Following()
+            endpoint.run(cell("x = 1", "x"), after)
+            await after.end()
+            assert len(world.spills()) == 1
+            await world.call("delete", endpoint_id=endpoint.id)
             await until(lambda: not world.spills())
 
     asyncio.run(scenario())
 
 
-def test_a_cancelled_job_leaves_no_file_behind(world):
+def test_what_failed_jobs_keep_is_bounded(world):
+    """A mistake in a cell with a large input is corrected many times: memory must not fill up."""
+
+    async def scenario():
+        async with world.endpoint() as endpoint:
+            for _ in range(4):
+                job = Following()
+                endpoint.run(cell("1 / 0", values={"a": bytes(KEPT_BYTES // 3)}), job)
+                await job.end()
+            await until(lambda: len(world.spills()) <= 3)
+            assert len(world.spills()) >= 1
+
+    asyncio.run(scenario())
+
+
+def test_a_cancelled_job_leaves_no_file_behind_when_its_endpoint_is_deleted(world):
     async def scenario():
         async with world.endpoint() as endpoint:
             job, request = Following(), cell("import time; time.sleep(60)", values={"a": bytes(3_000_000)})
@@ -96,6 +119,7 @@ def test_a_cancelled_job_leaves_no_file_behind(world):
             await until(lambda: job.status == "IN_PROGRESS")
             endpoint.cancel(request.job_id)
             assert (await job.end()).info.status is JobStatus.CANCELLED
+            await world.call("delete", endpoint_id=endpoint.id)
             await until(lambda: not world.spills())
 
     asyncio.run(scenario())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from flash_nb.engine import state
 from flash_nb.engine.state import Job, Machine, Needs, Scaling, WorkerStatus
-from flash_nb.jobs import JobStatus
+from flash_nb.jobs import RETRYABLE, JobStatus
 
 PLAIN = Needs("3.12")
 NUMPY = Needs("3.12", frozenset({"numpy"}))
@@ -83,6 +84,72 @@ def test_a_failed_environment_fails_all_that_wait_for_it_and_no_other():
     assert world.finished["j1"].error == "no such package"
     assert world.finished["j1"].error_type == "WorkerEnvironmentError"
     assert "j2" in world.machine.jobs
+
+
+def retry(world: World, job_id: str = "j1") -> list[state.Action]:
+    return world.post(state.JobRetried(world.finished.pop(job_id)))
+
+
+def test_a_retried_job_waits_as_if_it_were_new():
+    world = World()
+    worker = world.running()
+    world.now += 5
+    world.post(state.JobFinished(worker, "j1", error="KeyError"))
+    world.now += 100
+    actions = retry(world)
+    job = world.machine.jobs["j1#1"]
+    assert of(actions, state.SendJob) == [state.SendJob(worker, "j1#1")]
+    assert (job.public_id, job.attempts, job.former_attempts, job.error) == ("j1", 1, 1, "")
+    assert (job.submitted_at, job.expires_at - job.submitted_at, job.ended_at) == (world.now, 3600.0, None)
+
+
+def test_a_retried_job_has_three_attempts_again():
+    world = World()
+    worker = world.running()
+    for ids in (("j1", "j1#3"), ("j1#3", "j1#6")):
+        for _ in range(2):
+            (start,) = of(world.post(state.WorkerLost(worker, "killed")), state.StartWorker)
+            worker = start.worker_id
+            world.connect(worker)
+        world.post(state.WorkerLost(worker, "killed"))
+        assert world.finished[ids[0]].attempts == 3
+        (start,) = of(retry(world, ids[0]), state.StartWorker)
+        worker = start.worker_id
+        assert of(world.connect(worker), state.SendJob) == [state.SendJob(worker, ids[1])]
+
+
+def test_what_a_worker_says_of_a_former_run_is_not_about_the_new_one():
+    world = World(workers_max=1)
+    worker = world.running()
+    world.post(state.CancelRequested("j1"))
+    assert not of(retry(world), state.SendJob), "the worker is not free yet"
+    assert of(world.post(state.JobFinished(worker, "j1", error="interrupted")), state.SendJob) == [
+        state.SendJob(worker, "j1#1")
+    ]
+    world.connect(worker, finished=frozenset({"j1"}), job_id="j1#1")
+    world.post(state.JobFinished(worker, "j1", error="interrupted"))
+    assert world.machine.jobs["j1#1"].status is JobStatus.IN_PROGRESS
+    world.post(state.JobFinished(worker, "j1#1"))
+    assert world.finished["j1#1"].status is JobStatus.COMPLETED
+
+
+def test_a_retried_method_of_a_lost_object_fails_at_once():
+    world = World()
+    worker = "w"
+    world.connect(worker)
+    world.submit("j1", PLAIN._replace(instance="counter_1"))
+    world.post(state.JobFinished(worker, "j1", error="KeyError"))
+    world.post(state.WorkerLost(worker, "killed"))
+    retry(world)
+    assert "died, and its state with it" in world.finished["j1#1"].error
+
+
+@pytest.mark.parametrize("status", [status for status in JobStatus if status not in RETRYABLE])
+def test_no_other_job_is_retried(status):
+    world = World()
+    job = Job("j1", "ep", PLAIN, 0.0, 10.0, status=status)
+    with pytest.raises(AssertionError, match=f"is {status.value} and cannot be retried"):
+        world.post(state.JobRetried(job))
 
 
 def test_no_more_workers_than_jobs_and_than_the_maximum():
