@@ -50,6 +50,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 
@@ -169,19 +170,9 @@ class MapError(RemoteExecutionError):
         failures: The exceptions by the index of their item.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        hint: str | None = None,
-        run: Any = None,
-        results: Sequence[Any] = (),
-        failures: Mapping[int, BaseException] | None = None,
-    ) -> None:
-        super().__init__(message, hint=hint)
-        self.run = run
-        self.results = list(results)
-        self.failures = dict(failures or {})
+    run: Any = None
+    results: Sequence[Any] = ()
+    failures: Mapping[int, BaseException] = MappingProxyType({})
 
 
 class SerializationError(FlashRuntimeError):

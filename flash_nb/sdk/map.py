@@ -37,6 +37,12 @@ from flash_nb.sdk.progress import MapStatus, Progress
 
 JOBS_PER_WORKER = 8
 DRAW_EVERY_S = 0.25
+MOST_TOLD = 5
+
+HINT = (
+    "run.retry() runs only what is not done; run.results has the rest.\n"
+    "run is what flash_nb.map returned; sys.last_value.run is the same."
+)
 
 Ended = Job | JobOutput | BaseException
 
@@ -197,17 +203,9 @@ class MapRun:
         if self._items.is_complete:
             return self.results
         failures = self.failures
-        raise MapError(
-            _sentence(self.progress, self._items.described(MOST_TOLD)),
-            hint="run.retry() runs only what is not done (run = flash_nb.map(…), or .run of this error); "
-            "run.results has the rest.",
-            run=self,
-            results=self.results,
-            failures=failures,
-        ) from next(iter(failures.values()), None)
-
-
-MOST_TOLD = 5
+        error = MapError(_sentence(self.progress, self._items.described(MOST_TOLD)), hint=HINT)
+        error.run, error.results, error.failures = self, self.results, failures
+        raise error from next(iter(failures.values()), None)
 
 
 def _sentence(state: Progress, told: tuple[progress.ItemFailure, ...]) -> str:

@@ -11,11 +11,6 @@ from conftest import Display, Engine, Kernel, Reply, wait_for
 
 LIMIT_S = 2  # promised is 0.5 s; the rest is for a busy machine
 
-HINT = (
-    "run.retry() runs only what is not done (run = flash_nb.map(…), or .run of this error); "
-    "run.results has the rest."
-)
-
 SETUP = """
 import asyncio, os, time
 import flash_nb
@@ -117,7 +112,8 @@ def test_failures_and_retry(kernel: Kernel, tmp_path: Path) -> None:
             "  item 13 (13): ValueError: bad 13",
             "  item 23 (23): ValueError: bad 23",
             "  item 33 (33): ValueError: bad 33",
-            HINT,
+            "run.retry() runs only what is not done; run.results has the rest.",
+            "run is what flash_nb.map returned; sys.last_value.run is the same.",
         ],
     )
     assert sorted(map(int, log.read_text().split())) == [*range(40)]
@@ -129,6 +125,7 @@ def test_failures_and_retry(kernel: Kernel, tmp_path: Path) -> None:
         23: "bad 23",
         33: "bad 33",
     }
+    assert kernel.value("__import__('sys').last_value.run is run") is True
     log.unlink()
     reply = kernel.run("await run.retry()")
     assert reply.ename == "MapError"

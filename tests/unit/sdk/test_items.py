@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import flash_nb
-from flash_nb import CpuLiveServerless, ResourceError, remote
+from flash_nb import CpuLiveServerless, EngineError, ResourceError, remote
 from flash_nb.sdk.items import Items
 from flash_nb.sdk.map import MapRun
+from flash_nb.sdk.progress import MapStatus
+from flash_nb.sdk.session import Session, set_session
+from flash_nb.settings import Settings
 
 config = CpuLiveServerless(name="never-started")
 
@@ -163,3 +167,19 @@ def test_here() -> None:
     with pytest.raises(Exception, match="1 of 3 items of half"):
         run.result()
     assert (run.results, [*run.failures], run.done()) == ([1, None, 1], [1], True)
+
+
+def test_no_backend_stops_the_run(tmp_path: Path) -> None:
+    """It would be the same with every item: the run says it once, and `retry` goes on from there."""
+    file = tmp_path / "file"
+    file.touch()
+    set_session(Session(Settings(home=file / "below", cache=tmp_path)))
+    try:
+        run = flash_nb.map(remote(resource_config=config)(plain), range(10_000), max_parallel=2)
+        with pytest.raises(EngineError):
+            run.result(timeout=30)
+        assert (run.failures, run.progress.status) == ({}, MapStatus.STOPPED)
+        with pytest.raises(EngineError):
+            run.retry().result(timeout=30)
+    finally:
+        set_session(None)
