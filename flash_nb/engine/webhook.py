@@ -31,7 +31,7 @@ def message(job: Job, frame: bytes, text: str) -> bytes:
         text: What it printed.
     """
     status: dict[str, Any] = {
-        "id": job.id,
+        "id": job.public_id,
         "status": job.status.value,
         "delayTime": round((job.queued_s + job.cold_s) * 1000),
         "executionTime": round(job.run_s * 1000),
@@ -69,7 +69,7 @@ def _of_result(result: dict[str, Any], values: Sequence[Buffer]) -> dict[str, An
     return {"result": base64.b64encode(values[0]).decode("ascii"), **plain}
 
 
-async def post(url: str, body: bytes, *, pause_s: float = PAUSE_S) -> str:
+async def post(url: str, body: bytes, *, pause_s: float = PAUSE_S, timeout_s: float = TIMEOUT_S) -> str:
     """Post until somebody answers with a success, `TRIES` times at most; no redirect is followed.
 
     Returns:
@@ -78,12 +78,12 @@ async def post(url: str, body: bytes, *, pause_s: float = PAUSE_S) -> str:
     import httpx  # not needed by most engines
 
     reason = ""
-    async with httpx.AsyncClient(timeout=TIMEOUT_S) as client:
+    async with httpx.AsyncClient(timeout=timeout_s) as client:
         for attempt in range(TRIES):
             if attempt:
                 await asyncio.sleep(pause_s)
             try:
-                reason = await asyncio.wait_for(_post_once(client, url, body), TIMEOUT_S)
+                reason = await asyncio.wait_for(_post_once(client, url, body), timeout_s)
             except (httpx.HTTPError, httpx.InvalidURL, asyncio.TimeoutError) as error:
                 reason = type(error).__name__  # its text may hold the address, and that a secret
             if not reason:
