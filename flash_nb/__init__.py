@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from flash_nb.sdk.job import Job as Job
     from flash_nb.sdk.map import map as map
     from flash_nb.sdk.remote import remote as remote
+    from flash_nb.sdk.stand_in import stand_in as stand_in
 
 _PLACES = {
     "BackendError": "flash_nb.errors",
@@ -126,6 +127,7 @@ _PLACES = {
     "WorkerLostError": "flash_nb.errors",
     "map": "flash_nb.sdk.map",
     "remote": "flash_nb.sdk.remote",
+    "stand_in": "flash_nb.sdk.stand_in",
 }
 
 __all__ = sorted(_PLACES)  # noqa: PLE0605 - a sorted list of names

@@ -109,10 +109,13 @@ def without_decorators(definition: Definition, matches: Callable[[ast.expr], boo
 
 
 def names_remote(decorator: ast.expr) -> bool:
-    """Tell whether a decorator is ``remote``, ``x.remote``, or a call of one of them."""
+    """Tell whether a decorator is one of ours: ``remote``, ``x.remote``, or a call of one of them.
+
+    So is ``stand_in``: neither exists on a worker.
+    """
     target = decorator.func if isinstance(decorator, ast.Call) else decorator
     name = target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", None)
-    return name == "remote"
+    return name in {"remote", "stand_in"}
 
 
 def _describe(node: _Node, lines: list[str], flags: int) -> Definition:

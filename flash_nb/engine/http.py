@@ -20,6 +20,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import uvicorn
 from starlette.applications import Starlette
@@ -93,7 +94,7 @@ class HttpDoor:
             return _refusal(413, f"The body is over {MAX_BODY_BYTES // 1_000_000} MB.")
         header = {
             "method": request.method,
-            "path": "/" + request.path_params["path"],
+            "path": quote("/" + request.path_params["path"]),
             "query": request.url.query,
             "headers": [pair for pair in request.headers.items() if pair[0] not in _OURS],
             "root": f"/{endpoint_id}",

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from flash_nb.backends.base import HttpRequest, HttpResponse
-from flash_nb.errors import RemoteExecutionError, ResourceError, did_you_mean
+from flash_nb.errors import RemoteExecutionError, ResourceError, SerializationError, did_you_mean
 from flash_nb.protocol.app import Route
 from flash_nb.resources.serverless import ServerlessResource
 from flash_nb.sdk.app import ServedApp, routes_app
@@ -22,6 +22,7 @@ from flash_nb.sdk.code import ObjectCode
 from flash_nb.sdk.jsonable import jsonable
 from flash_nb.sdk.options import RemoteOptions
 from flash_nb.sdk.session import current_session
+from flash_nb.sdk.stand_in import app_of
 from flash_nb.worker.routes import METHODS, Place, placeholders, places, signature_of
 
 RESERVED = ("/ping", "/execute", "/docs", "/openapi.json")
@@ -70,9 +71,7 @@ class RemoteRoute:
         if self.how.local:
             return await _call_here(self._function, bound.args, bound.kwargs)
         session = current_session()
-        table = table_of(self.how.resource)
-        request = self._request(bound.arguments)
-        response = await session.request(self.how.resource, table.app(), request)
+        response = await session.request(self.how.resource, self._app(), self._request(bound.arguments))
         return _value(response, f"{self.method} {self.path} of {self.how.resource.name}")
 
     @property
@@ -84,8 +83,7 @@ class RemoteRoute:
         Raises:
             BackendError: The endpoint cannot be had.
         """
-        endpoint = current_session().endpoint(self.how.resource, table_of(self.how.resource).app())
-        return endpoint.url + self.path
+        return current_session().endpoint(self.how.resource, self._app()).url + self.path
 
     @property
     def served(self) -> tuple[Route, ObjectCode, RemoteOptions]:
@@ -100,6 +98,11 @@ class RemoteRoute:
 
     def __repr__(self) -> str:
         return f"<route {self.method} {self.path} of {self.how.resource.name}: {self.name}()>"
+
+    def _app(self) -> ServedApp:
+        """Return what serves the route: this function, or whatever the resource's own image is."""
+        resource = self.how.resource
+        return table_of(resource).app() if resource.is_live else app_of(resource)
 
     def _check_parameters(self) -> None:
         missing = [name for name in placeholders(self.path) if name not in self._signature.parameters]
@@ -212,6 +215,11 @@ def checked_route(function: str, method: object, path: object) -> tuple[str, str
 
 def _filled(path: str, name: str, value: Any) -> str:
     text = str(_word(value))
+    if "/" in text and f"{{{name}}}" in path:
+        raise SerializationError(
+            f"argument {name} is {text!r}, and {{{name}}} in the path {path!r} stands for one segment.",
+            hint=f"Let it take slashes: {{{name}:path}}",
+        )
     return path.replace(f"{{{name}}}", quote(text, safe="")).replace(f"{{{name}:path}}", quote(text))
 
 

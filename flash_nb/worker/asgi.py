@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from . import frames
 from .app import Application, Message, Receive, Send, build, describe
@@ -143,7 +144,7 @@ def _scope(header: Header) -> Message:
         "http_version": "1.1",
         "method": header["method"],
         "scheme": "http",
-        "path": header["root"] + path,
+        "path": header["root"] + unquote(path),
         "raw_path": (header["root"] + path).encode(),
         "root_path": header["root"],
         "query_string": header["query"].encode("latin-1"),
