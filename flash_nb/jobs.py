@@ -195,7 +195,7 @@ class Carried:
     Attributes:
         modules: Modules, as they are imported: ``"numpy as np"``.
         definitions: Functions and classes that travel as source.
-        values: ``(name, bytes)`` of each pickled value.
+        values: ``(name, bytes)`` of each pickled value, the largest first.
         notes: What is worth knowing of them: large values, names that do not exist.
     """
 

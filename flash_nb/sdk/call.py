@@ -8,12 +8,13 @@ from datetime import datetime, timezone
 from typing import Any
 
 from flash_nb.errors import SerializationError
-from flash_nb.jobs import FinishedEvent, JobOutput, JobStatus, new_job_id
+from flash_nb.jobs import Carried, FinishedEvent, JobOutput, JobStatus, new_job_id
 from flash_nb.sdk.arguments import plain
 from flash_nb.sdk.dependencies import requirements_for
 from flash_nb.sdk.job import Job
 from flash_nb.sdk.options import RemoteOptions
 from flash_nb.sdk.session import current_session
+from flash_nb.sdk.stream import StreamHere
 from flash_nb.worker.codec import decode
 from flash_nb.worker.frames import Buffer
 
@@ -27,9 +28,10 @@ def submit(
     modules: set[str],
     resolve: Callable[[str], Any],
     instance: str | None = None,
+    carried: Carried = Carried(),  # noqa: B008 - it is frozen
 ) -> Job:
     """Send a request to its resource; return its job at once."""
-    return current_session().submit(
+    job = current_session().submit(
         options.resource,
         label=label,
         request=request,
@@ -42,7 +44,11 @@ def submit(
         timeout_s=options.timeout_s,
         ttl_s=options.ttl_s,
         allow_apt=options.allow_apt,
+        accelerate_downloads=options.accelerate_downloads,
+        webhook=options.webhook,
     )
+    job.carried = carried
+    return job
 
 
 def _decode(event: FinishedEvent, resolve: Callable[[str], Any]) -> Any:
@@ -56,6 +62,16 @@ def _decode(event: FinishedEvent, resolve: Callable[[str], Any]) -> Any:
         ) from error
 
 
+def stream_here(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> StreamHere:
+    """Run a generator function in this process.
+
+    Raises:
+        TypeError: It does not yield.
+    """
+    named = {name: plain(value) for name, value in kwargs.items()}
+    return StreamHere(function(*map(plain, args), **named), f"{function.__name__}()")
+
+
 async def run_here(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> JobOutput:
     """Run a function in this process, with the outcome of a job."""
     started_at = datetime.now(tz=timezone.utc)
@@ -66,6 +82,10 @@ async def run_here(function: Callable[..., Any], args: Sequence[Any], kwargs: Ma
         output = function(*values, **named)
         if inspect.isawaitable(output):
             output = await output
+        if inspect.isgenerator(output):
+            output = list(output)
+        elif inspect.isasyncgen(output):
+            output = [item async for item in output]
     except Exception as error:  # noqa: BLE001 - a job gives back whatever its function raised
         output, exception = None, error
     ended_at = datetime.now(tz=timezone.utc)

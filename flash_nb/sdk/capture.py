@@ -14,13 +14,14 @@ instance of it.
 from __future__ import annotations
 import __future__
 
+import ast
 import inspect
 import linecache
 import sys
 import textwrap
 import types
 from collections import ChainMap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -28,11 +29,15 @@ from typing import Any
 from flash_nb.cells.definitions import Definition, find_definitions, names_remote, without_decorators
 from flash_nb.cells.shell import translate
 from flash_nb.errors import CellError, PayloadTooLargeError, SerializationError
+from flash_nb.jobs import Carried
+from flash_nb.sdk.dependencies import is_published
 from flash_nb.worker.codec import MAIN, EncodeError, Encoder
+from flash_nb.worker.culprit import find_culprit, type_name
 from flash_nb.worker.frames import Buffer
 from flash_nb.worker.namespace import Item
 
 MAX_PAYLOAD_BYTES = 10 * 1024 * 1024  # Flash's limit for one request, base64 included
+LARGE_VALUE_BYTES = 1_000_000
 _FUTURE_ANNOTATIONS = __future__.annotations.compiler_flag
 
 
@@ -71,12 +76,35 @@ class Capture:
         buffers: The encoded values.
         sizes: Bytes of each value, by name.
         modules: Modules that must be importable where it is used.
+        sources: Its definitions, by name.
+        absent: Names that the code reads and that do not exist here.
+        notes: What is worth knowing of the values.
     """
 
     items: list[Item] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
     modules: set[str] = field(default_factory=set)
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    absent: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+    def carried(self, own: str, doubts: Iterable[str] = ()) -> Carried:
+        """Say what travels, for people.
+
+        Args:
+            own: The code that is called: not worth a word.
+            doubts: Further notes.
+        """
+        modules, definitions = [], []
+        for item in self.items:
+            if "module" in item:
+                name, module = item["name"], item["module"]
+                modules.append(name if name == module else f"{module} as {name}")
+            elif "source" in item and item["name"] != own:
+                definitions.append(item["name"])
+        values = tuple(sorted(self.sizes.items(), key=lambda pair: -pair[1]))
+        return Carried(tuple(sorted(modules)), tuple(sorted(definitions)), values, (*self.notes, *doubts))
 
 
 def capture(names: Iterable[str], namespace: Mapping[str, Any]) -> Capture:
@@ -101,14 +129,54 @@ def source_of(obj: Any) -> Source:
     return source
 
 
+class Closure(Mapping[str, Any]):
+    """The variables of functions around a function or class, as they are at each moment."""
+
+    def __init__(self, obj: Any) -> None:
+        self._cells = dict(_cells(obj))
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return self._cells[name].cell_contents
+        except ValueError:  # it is bound further down
+            raise KeyError(name) from None
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All of them, bound or not."""
+        return frozenset(self._cells)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._cells if name in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 def namespace_of(obj: Any) -> Mapping[str, Any]:
     """Return the names that a function or the methods of a class see from outside."""
     if isinstance(obj, type):
-        return vars(sys.modules[obj.__module__])
-    function = inspect.unwrap(obj)
-    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    closure = {name: cell.cell_contents for name, cell in cells if name != function.__name__}
-    return ChainMap(closure, function.__globals__)
+        names = vars(sys.modules[obj.__module__])
+    else:
+        obj = inspect.unwrap(obj)
+        names = obj.__globals__
+    closure = Closure(obj)
+    return ChainMap(closure, names) if closure.names else names  # type: ignore[arg-type]  # only read
+
+
+def _cells(obj: Any) -> Iterator[tuple[str, types.CellType]]:
+    """Return the cells of a function, or of the methods of a class, but for its own name."""
+    for function in _methods(obj) if isinstance(obj, type) else [obj]:
+        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        yield from ((name, cell) for name, cell in cells if name not in (obj.__name__, "__class__"))
+
+
+def _methods(cls: type) -> Iterator[types.FunctionType]:
+    for member in vars(cls).values():
+        for part in (member, *(getattr(member, name, None) for name in ("__func__", "fget", "fset"))):
+            function = inspect.unwrap(part) if callable(part) else None
+            if isinstance(function, types.FunctionType) and function.__module__ == cls.__module__:
+                yield function
 
 
 def check_size(sizes: Mapping[str, int]) -> None:
@@ -134,7 +202,7 @@ def check_size(sizes: Mapping[str, int]) -> None:
 class Collector:
     """Collects names of a namespace, and all that they need of it.
 
-    Names that the namespace does not hold are left out: the code may bind them itself.
+    Names that the namespace does not hold are only noted (`Capture.absent`): the code may bind them itself.
     """
 
     def __init__(self, namespace: Mapping[str, Any]) -> None:
@@ -143,6 +211,7 @@ class Collector:
         self._sources: dict[str, Source] = {}
         self._values: dict[str, Any] = {}
         self._waiting: list[str] = []
+        self._absent: set[str] = set()
 
     def add(self, names: Iterable[str]) -> None:
         """Note names to collect."""
@@ -186,8 +255,12 @@ class Collector:
     def _sort_waiting(self) -> None:
         while self._waiting:
             name = self._waiting.pop()
-            if name in self._namespace and not self._has(name):
+            if self._has(name):
+                continue
+            if name in self._namespace:
                 self._sort(name, self._namespace[name])
+            else:
+                self._absent.add(name)
 
     def _has(self, name: str) -> bool:
         return name in self._modules or name in self._sources or name in self._values
@@ -201,11 +274,19 @@ class Collector:
         if isinstance(value, types.ModuleType):
             self._modules[name] = value
             return
-        source = find_source(value) if _is_main_definition(value) else None
+        source = find_source(value) if self._is_own_definition(value) else None
         if source is None or source.definition.name != name:  # a second name is a value: it names the first
             self._values[name] = value
         else:
             self.add_source(name, source)
+
+    def _is_own_definition(self, value: Any) -> bool:
+        """True for what ``__main__`` defines, or a file beside it that holds the code itself."""
+        inner = inspect.unwrap(value) if callable(value) else value
+        if not isinstance(inner, (type, types.FunctionType)):
+            return False
+        module = inner.__module__
+        return module == MAIN or (module == self._namespace.get("__name__") and not is_published(module))
 
     def _encode(self) -> Encoder:
         encoder = Encoder(self.portable)
@@ -221,7 +302,7 @@ class Collector:
         return sorted(self._values, key=lambda name: name not in first)
 
     def _finish(self, encoder: Encoder | None) -> Capture:
-        captured = Capture()
+        captured = Capture(sources=self._sources, absent=frozenset(self._absent))
         for name, module in self._modules.items():
             captured.items.append({"name": name, "module": module.__name__})
             captured.modules.add(module.__name__)
@@ -233,7 +314,19 @@ class Collector:
             captured.buffers = encoder.buffers()
             captured.sizes = encoder.sizes
             captured.modules |= encoder.modules
+            captured.notes = tuple(_notes(self._values, encoder.sizes))
         return captured
+
+
+def _notes(values: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterator[str]:
+    for name, size in sizes.items():
+        if size > LARGE_VALUE_BYTES:
+            yield (
+                f"{name} is large, and sent with every call: "
+                "pass a URL or a path, or load it on the worker and keep it there"
+            )
+        elif isinstance(values[name], types.FunctionType) and "<" in values[name].__qualname__:
+            yield f"{name} travels as bytecode: give it a name with def, for workers of other Python versions"
 
 
 def find_source(obj: Any) -> Source | None:
@@ -258,15 +351,36 @@ def _nested_source(obj: Any) -> Source | None:
     inner = inspect.unwrap(obj) if callable(obj) else obj
     try:
         lines, first_line = inspect.getsourcelines(inner)
+        filename = inspect.getsourcefile(inner) or "<unknown>"
     except (OSError, TypeError):
-        return None
+        found = _class_lines(inner) if isinstance(inner, type) else None
+        if found is None:
+            return None
+        lines, first_line, filename = found
     text = textwrap.dedent("".join(lines))
     definition = _definitions(text).get(inner.__name__)
     if definition is None:
         return None
-    filename = inspect.getsourcefile(inner) or "<unknown>"
     moved = replace(definition, first_line=definition.first_line + first_line - 1)
     return Source(without_decorators(moved, names_remote), filename)
+
+
+def _class_lines(cls: type) -> tuple[list[str], int, str] | None:
+    """Find a class of a cell around one of its methods, which say where they stand."""
+    for method in _methods(cls):
+        filename, line = method.__code__.co_filename, method.__code__.co_firstlineno
+        text = _plain("".join(linecache.getlines(filename)))
+        around = [
+            node
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.ClassDef) and node.name == cls.__name__
+            if node.lineno <= line <= (node.end_lineno or 0)
+        ]
+        if around:
+            node = max(around, key=lambda node: node.lineno)
+            first_line = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            return text.splitlines(keepends=True)[first_line - 1 : node.end_lineno], first_line, filename
+    return None
 
 
 def _filenames(obj: Any) -> Iterable[str]:
@@ -277,9 +391,9 @@ def _filenames(obj: Any) -> Iterable[str]:
         function = inspect.unwrap(member) if callable(member) else member
         if isinstance(function, types.FunctionType) and function.__qualname__.startswith(obj.__qualname__):
             yield function.__code__.co_filename
-    main_file = getattr(sys.modules.get(MAIN), "__file__", None)
-    if main_file:
-        yield main_file
+    file = getattr(sys.modules.get(obj.__module__), "__file__", None)
+    if file:
+        yield file
     yield from reversed([name for name, entry in linecache.cache.items() if _is_cell(entry)])
 
 
@@ -313,16 +427,16 @@ def _definitions(text: str) -> Mapping[str, Definition]:
 
 
 def _parse(text: str) -> Mapping[str, Definition]:
-    body = "\n" + text.partition("\n")[2] if text.startswith("%%") else text
     try:
-        return find_definitions(translate(body).source)
+        return find_definitions(_plain(text))
     except (SyntaxError, CellError):
         return {}
 
 
-def _is_main_definition(value: Any) -> bool:
-    inner = inspect.unwrap(value) if callable(value) else value
-    return isinstance(inner, (type, types.FunctionType)) and inner.__module__ == MAIN
+def _plain(text: str) -> str:
+    """Return a cell's text as plain Python."""
+    body = "\n" + text.partition("\n")[2] if text.startswith("%%") else text
+    return translate(body).source
 
 
 def _resolves(namespace: Mapping[str, Any], obj: Any) -> bool:
@@ -335,42 +449,11 @@ def _resolves(namespace: Mapping[str, Any], obj: Any) -> bool:
 
 def unpicklable(error: EncodeError, value: Any) -> SerializationError:
     """Return the error for a value that cannot be pickled, with the path to the part at fault."""
-    path, culprit = _culprit(error.name, value)
+    path, culprit = find_culprit(error.name, value)
     return SerializationError(
-        f"{path} cannot be sent: {type(culprit).__module__}.{type(culprit).__qualname__} "
-        f"objects cannot be pickled ({error.cause}).",
+        f"{path} cannot be sent: {type_name(culprit)} objects cannot be pickled ({error.cause}).",
         hint="Make it on the worker instead, or send the plain data that it is made from.",
     )
-
-
-def _culprit(path: str, value: Any, depth: int = 6) -> tuple[str, Any]:
-    """Walk into the part of a value that cannot be pickled; stop where no part is at fault."""
-    for step, part in _parts(value) if depth else ():
-        if not _can_pickle(part):
-            return _culprit(path + step, part, depth - 1)
-    return path, value
-
-
-def _parts(value: Any) -> Iterable[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        return [(f"[{key!r}]", part) for key, part in value.items()]
-    if isinstance(value, (list, tuple)):
-        return [(f"[{index}]", part) for index, part in enumerate(value)]
-    if isinstance(value, (set, frozenset)):
-        return [("{…}", part) for part in value]
-    if isinstance(value, types.FunctionType):
-        variables = inspect.getclosurevars(value)
-        return [(f" → {name}", part) for name, part in {**variables.globals, **variables.nonlocals}.items()]
-    attributes = getattr(value, "__dict__", None)
-    return [(f".{name}", part) for name, part in attributes.items()] if isinstance(attributes, dict) else []
-
-
-def _can_pickle(value: Any) -> bool:
-    try:
-        Encoder(lambda _: True).add("", value)
-    except EncodeError:
-        return False
-    return True
 
 
 def _megabytes(size: int) -> str:

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import ast
 import inspect
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from flash_nb.sdk.capture import Collector, Source, namespace_of, source_of
+from flash_nb.jobs import Carried
+from flash_nb.sdk import scope
+from flash_nb.sdk.capture import Capture, Closure, Collector, Source, namespace_of, source_of
+from flash_nb.sdk.place import place
 from flash_nb.worker.namespace import attribute, compile_item
 
 
@@ -30,6 +34,17 @@ class Code(Protocol):
 
     def collector(self) -> Collector:
         """Return a collector that holds the source."""
+
+    def check(self, captured: Capture, method: str | None = None) -> Carried:
+        """Return what is carried, for people.
+
+        Args:
+            captured: What the collector found.
+            method: What is called of a class; its constructor runs too.
+
+        Raises:
+            UndefinedNameError: The call cannot end well: it reads names that exist nowhere.
+        """
 
     def resolve(self, qualname: str) -> Any:
         """Find what a pickle from a worker calls ``__main__.qualname``."""
@@ -52,11 +67,44 @@ class ObjectCode:
         self._namespace = namespace_of(obj)
         self._source: Source | None = None
 
+    @property
+    def namespace_id(self) -> int:
+        """Equal for functions that see the same names from outside."""
+        function = inspect.unwrap(self._obj)
+        return id(self) if function.__closure__ else id(function.__globals__)
+
     def collector(self) -> Collector:
         """Return a collector that holds the definition."""
+        collector = Collector(self._namespace)
+        self.add_to(collector)
+        return collector
+
+    @property
+    def source(self) -> Source:
+        """The definition."""
         if self._source is None:
             self._source = source_of(self._obj)
-        return _holding(self.name, self._source, self._namespace)
+        return self._source
+
+    def add_to(self, collector: Collector) -> None:
+        """Have a collector of the same namespace hold the definition too."""
+        collector.add_source(self.name, self.source)
+
+    def check(self, captured: Capture, method: str | None = None) -> Carried:
+        """Return what is carried; see `Code`."""
+        return _check(self.name, self.source, self._namespace, captured, method)
+
+    def check_strict(self) -> None:
+        """Enforce the documented rule that everything is inside.
+
+        Raises:
+            ScopeError: Something is not.
+        """
+        source = self.source
+        around = self._namespace.maps[0] if isinstance(self._namespace, ChainMap) else {}
+        closure = around.names if isinstance(around, Closure) else ()
+        outside = scope.outside_names(source.definition, self._namespace, closure=closure)
+        scope.refuse_outside(_label(source), place(source.filename), outside)
 
     def resolve(self, qualname: str) -> Any:
         """Find a name where the object sees its globals."""
@@ -106,7 +154,13 @@ class CellCode:
 
     def collector(self) -> Collector:
         """Return a collector that holds the cell."""
-        return _holding(self.name, self._source, self._namespace)
+        collector = Collector(self._namespace)
+        collector.add_source(self.name, self._source)
+        return collector
+
+    def check(self, captured: Capture, method: str | None = None) -> Carried:
+        """Return what is carried; see `Code`."""
+        return _check(self.name, self._source, self._namespace, captured, method)
 
     def resolve(self, qualname: str) -> Any:
         """Find a name in the cell, which is executed aside for it, else in the notebook."""
@@ -137,10 +191,24 @@ class CellCode:
         return {node.name: node for node in self._node.body if isinstance(node, kinds)}
 
 
-def _holding(name: str, source: Source, namespace: Mapping[str, Any]) -> Collector:
-    collector = Collector(namespace)
-    collector.add_source(name, source)
-    return collector
+def _check(
+    name: str, source: Source, namespace: Mapping[str, Any], captured: Capture, method: str | None
+) -> Carried:
+    if not captured.absent:  # the usual case costs nothing
+        return captured.carried(name)
+    definition = source.definition
+    definitions = [each.definition for each in captured.sources.values()]
+    paths = [(name,)] if method is None else [(name, "__init__"), (name, method)]
+    missing = scope.missing_names(definition, paths, captured.absent, definitions)
+    if missing:
+        label = _label(source) if method is None else f"{name}.{method}()"
+        scope.refuse_missing(label, place(source.filename), definition, missing, namespace)
+    return captured.carried(name, scope.doubts(definitions, captured.absent, namespace))
+
+
+def _label(source: Source) -> str:
+    definition = source.definition
+    return definition.name if definition.kind == "class" else f"{definition.name}()"
 
 
 def _public_methods(cls: type) -> tuple[str, ...]:

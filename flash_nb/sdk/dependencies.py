@@ -73,6 +73,13 @@ def _is_local(distribution: str) -> bool:
     return text is not None and "dir_info" in json.loads(text)
 
 
+@functools.lru_cache(maxsize=256)
+def is_published(module: str) -> bool:
+    """True if a worker can install what a module comes from; False for a file or folder of this machine."""
+    found = _Distributions().get(module.partition(".")[0], ())
+    return bool(found) and not any(map(_is_local, found))
+
+
 def _made_by_code(module: str) -> bool:
     """True for a module that no file provides, such as Cython's ``_cython_3_1_2``: nothing to install."""
     found = sys.modules.get(module)

@@ -17,21 +17,32 @@ from flash_nb.errors import (
     JobCancelledError,
     JobTimeoutError,
     RemoteExecutionError,
+    SerializationError,
     WorkerEnvironmentError,
     WorkerLostError,
 )
 from flash_nb.jobs import JobInfo, JobStatus
+from flash_nb.worker import culprit
 from flash_nb.worker.codec import decode
 from flash_nb.worker.frames import Buffer
 
 
-def rebuild(error: dict[str, Any], buffers: Sequence[Buffer], resolve: Callable[[str], Any]) -> BaseException:
+def rebuild(
+    error: dict[str, Any],
+    buffers: Sequence[Buffer],
+    resolve: Callable[[str], Any],
+    *,
+    stdout: str = "",
+    job_id: str = "",
+) -> BaseException:
     """Return the exception that a worker described, with its causes and tracebacks.
 
     Args:
         error: What `flash_nb.worker.failure.describe` made.
         buffers: The pickles of its chain.
         resolve: Finds classes of ``__main__``.
+        stdout: The tail of what the job printed.
+        job_id: The job.
     """
     exceptions: list[BaseException] = []
     position = 0
@@ -45,13 +56,32 @@ def rebuild(error: dict[str, Any], buffers: Sequence[Buffer], resolve: Callable[
             outer.__cause__ = inner
         else:
             outer.__context__ = inner
+    facts = {
+        "remote_type": error["type"],
+        "remote_message": error["message"],
+        "remote_traceback": error["text"],
+        "stdout": stdout,
+        "job_id": job_id,
+    }
     raised = exceptions[0]
-    raised.__flash_traceback__ = error["text"]  # type: ignore[attr-defined]
+    if isinstance(raised, RemoteExecutionError):
+        vars(raised).update(facts)
+    else:
+        told = RemoteExecutionError(f"{error['type']}: {error['message']}", **facts)
+        vars(raised)["__flash__"] = told  # not by setattr: an exception may be a frozen dataclass
     return raised
 
 
-def without_result(info: JobInfo) -> RemoteExecutionError:
+def without_result(info: JobInfo, *, stdout: str = "") -> RemoteExecutionError:
     """Return the exception for a job that ended without a result of its own."""
+    error = _without_result(info)
+    error.remote_message = info.error.partition("\n")[0]
+    error.stdout = stdout
+    error.job_id = info.id
+    return error
+
+
+def _without_result(info: JobInfo) -> RemoteExecutionError:
     where = f"Job {info.id}"
     if info.status is JobStatus.CANCELLED:
         return JobCancelledError(f"{where} was cancelled.")
@@ -76,6 +106,11 @@ def _exception(
         except Exception as error:  # noqa: BLE001 - unpickling runs code of packages that differ here
             reason = f" (its type cannot be rebuilt here: {type(error).__name__}: {error})"
         else:
+            if isinstance(found, culprit.SerializationError):
+                return SerializationError(
+                    f"{entry['message'][:1].upper()}{entry['message'][1:]}.",
+                    hint="Return plain data, an array or a table instead.",
+                )
             if isinstance(found, BaseException):
                 return found
             reason = ""

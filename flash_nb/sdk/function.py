@@ -6,12 +6,13 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from flash_nb.jobs import JobOutput
+from flash_nb.jobs import Carried, JobOutput
 from flash_nb.sdk.arguments import Arguments
-from flash_nb.sdk.call import run_here, submit
+from flash_nb.sdk.call import run_here, stream_here, submit
 from flash_nb.sdk.code import Code
 from flash_nb.sdk.job import Job
 from flash_nb.sdk.options import RemoteOptions
+from flash_nb.sdk.stream import Stream, StreamHere
 
 
 class RemoteFunction:
@@ -21,12 +22,15 @@ class RemoteFunction:
         code: What travels.
         options: How it runs.
         function: The function itself, where it exists here.
+
+    Attributes:
+        how: How it runs.
     """
 
     __flash_remote__ = True
 
     def __init__(self, code: Code, options: RemoteOptions, function: Callable[..., Any] | None) -> None:
-        self.options = options
+        self.how = options
         self._code = code
         self._function = function
         if function is not None:
@@ -34,7 +38,7 @@ class RemoteFunction:
 
     async def __call__(self, *args: Any, **kwargs: Any) -> JobOutput:
         """Run the function on its resource; see `submit` for what can be refused."""
-        if self.options.local and self._function is not None:
+        if self.how.local and self._function is not None:
             return await run_here(self._function, args, kwargs)
         return await self.submit(*args, **kwargs)
 
@@ -43,10 +47,12 @@ class RemoteFunction:
 
         Raises:
             SerializationError: An argument cannot be sent, or all of them are too large.
+            UndefinedNameError: No call could end well: it reads names that exist nowhere.
         """
         collector = self._code.collector()
         sent = Arguments(args, kwargs, collector, self._code.parameters, None)
         captured = collector.collect()
+        carried = self._code.check(captured)
         request = {
             "execution_type": "function",
             "function": self._code.name,
@@ -57,13 +63,39 @@ class RemoteFunction:
             "kwargs": sent.kwargs,
         }
         return submit(
-            self.options,
+            self.how,
             label=f"{self._code.name}()",
             request=request,
             buffers=[*captured.buffers, *sent.buffers],
             modules=captured.modules | sent.modules,
             resolve=self._code.resolve,
+            carried=carried,
         )
 
+    def stream(self, *args: Any, **kwargs: Any) -> Stream | StreamHere:
+        """Start a generator function; return its items, for ``async for`` or ``for``, as they come.
+
+        The job is cancelled when the loop is left early; see `Stream`.
+        """
+        if self.how.local and self._function is not None:
+            return stream_here(self._function, args, kwargs)
+        return Stream(self.submit(*args, **kwargs), owned=True)
+
+    def options(self, **given: Any) -> RemoteFunction:
+        """Return this function with other options; see `RemoteOptions.changed`.
+
+        For example: ``await f.options(timeout=60, ttl=3600, webhook="https://…")(x)``
+        """
+        return RemoteFunction(self._code, self.how.changed(**given), self._function)
+
+    def carries(self) -> Carried:
+        """Say what a call would take along of the notebook; nothing is sent.
+
+        Raises:
+            SerializationError: A value that it reads cannot be sent.
+            UndefinedNameError: It reads names that exist nowhere.
+        """
+        return self._code.check(self._code.collector().collect())
+
     def __repr__(self) -> str:
-        return f"<remote function {self._code.name} on {self.options.resource.name}>"
+        return f"<remote function {self._code.name} on {self.how.resource.name}>"

@@ -14,9 +14,23 @@ from concurrent.futures import Future
 from typing import Any, ClassVar
 
 from flash_nb.backends.base import Endpoint
-from flash_nb.jobs import FinishedEvent, JobEvent, JobInfo, JobOutput, JobStatus, StatusEvent, utc
+from flash_nb.errors import BackendError
+from flash_nb.jobs import (
+    Carried,
+    FinishedEvent,
+    ItemEvent,
+    JobEvent,
+    JobInfo,
+    JobOutput,
+    JobStatus,
+    StatusEvent,
+    StreamEvent,
+    utc,
+)
 from flash_nb.loop import HEARTBEAT_S, Mailbox, wait
 from flash_nb.sdk import failures
+from flash_nb.sdk.stream import Stream
+from flash_nb.sdk.tail import Tail
 
 Decode = Callable[[FinishedEvent], Any]
 Resolve = Callable[[str], Any]
@@ -28,6 +42,9 @@ class Job:
     Attributes:
         id: The job's id.
         label: What runs, for people.
+        items: What its generator yielded until now, pickled, by its place; see `stream`.
+        resolve: Finds classes of ``__main__``.
+        carried: What it took along of the notebook.
     """
 
     def __init__(
@@ -39,18 +56,25 @@ class Job:
         decode: Decode,
         resolve: Resolve,
         on_event: Callable[[JobEvent], None],
+        retry: Callable[[Job], Job],
     ) -> None:
         self.id = job_id
         self.label = label
         self._mailbox = mailbox
         self._decode = decode
-        self._resolve = resolve
+        self.items: dict[int, bytes] = {}
+        self.resolve = resolve
+        self.carried = Carried()
+        self._printed = Tail()
         self._on_event = on_event
+        self._retry = retry
         self._endpoint: Endpoint | None = None
         self._info: JobInfo | None = None
         self._finished: Future[FinishedEvent] = Future()
         self._output: JobOutput | None = None
         self._lock = threading.Lock()
+        self._news_lock = threading.Lock()  # not the other one: it is held while a result is decoded
+        self._news: Future[None] | None = None
         self._cancelled_early = False
 
     @property
@@ -72,6 +96,19 @@ class Job:
         if not self.done():
             self._mailbox.post(self._cancel)
 
+    def retry(self) -> Job:
+        """Run a job again that failed, timed out or was cancelled; return a new handle of the same id.
+
+        Raises:
+            BackendError: It is not over, it completed, or its arguments are not kept any more.
+        """
+        if self._cancelled_early:
+            raise BackendError(
+                f"The job {self.id} cannot be retried: it was cancelled before it was sent.",
+                hint="Call the function again.",
+            )
+        return self._retry(self)
+
     def result(self, timeout: float | None = None) -> JobOutput:
         """Wait for the end of the job, from a thread without an event loop or a busy cell.
 
@@ -89,12 +126,23 @@ class Job:
             raise
         return self.output()
 
+    def stream(self) -> Stream:
+        """Return what the job yields, one item after the other, for ``async for`` or ``for``.
+
+        Every stream begins with the first item, whenever it is made. The job goes on if one is left.
+        """
+        return Stream(self, owned=False)
+
     def output(self) -> JobOutput:
         """Return the output of a job that is done."""
         with self._lock:
             if self._output is None:
                 self._output = self._make_output(self._finished.result(timeout=0))
             return self._output
+
+    def when_done(self, call: Callable[[Job], object]) -> None:
+        """Have `call` made with this job once it is done, on the background loop: it must be quick."""
+        self._finished.add_done_callback(lambda _: call(self))
 
     def finished(self) -> FinishedEvent:
         """Return the last event of a job that is done."""
@@ -105,6 +153,21 @@ class Job:
 
     def __repr__(self) -> str:
         return f"<Job {self.id} of {self.label}: {self.status}>"
+
+    def again(self, on_event: Callable[[JobEvent], None]) -> Job:
+        """Return a handle for the next run of this job."""
+        job = Job(
+            self.id,
+            label=self.label,
+            mailbox=self._mailbox,
+            decode=self._decode,
+            resolve=self.resolve,
+            on_event=on_event,
+            retry=self._retry,
+        )
+        job.carried = self.carried
+        job._endpoint = self._endpoint
+        return job
 
     # --- for the session ----------------------------------------------------------------------
 
@@ -117,10 +180,16 @@ class Job:
         """Take an event; called on the background loop."""
         if isinstance(event, StatusEvent):
             self._info = event.info
+        elif isinstance(event, ItemEvent):
+            self.items.setdefault(event.index, event.value)
+            self._wake()
+        elif isinstance(event, StreamEvent) and event.name == "stdout":
+            self._printed.add(event.text)
         elif isinstance(event, FinishedEvent):
             self._info = event.info
             self._on_event(event)
             self._finished.set_result(event)
+            self._wake()
             return
         self._on_event(event)
 
@@ -128,6 +197,24 @@ class Job:
         """End a job that could not be submitted."""
         if not self._finished.done():
             self._finished.set_exception(error)
+            self._wake()
+
+    # --- for streams --------------------------------------------------------------------------
+
+    def news(self, position: int) -> Future[None] | None:
+        """Return what is done when something came; None if this item is there, or none will come."""
+        with self._news_lock:
+            if position in self.items or self.done():
+                return None
+            if self._news is None:
+                self._news = Future()
+            return self._news
+
+    def _wake(self) -> None:
+        with self._news_lock:
+            news, self._news = self._news, None
+        if news is not None:
+            news.set_result(None)
 
     # --- inside -------------------------------------------------------------------------------
 
@@ -138,13 +225,11 @@ class Job:
             self._endpoint.cancel(self.id)
 
     async def _wait(self) -> JobOutput:
-        if not self._finished.done():
-            waiter = _Waiters.of_running_loop().add(self._finished)
-            try:
-                await waiter
-            except asyncio.CancelledError:
-                self.cancel()
-                raise
+        try:
+            await settled(self._finished)
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
         return self.output()
 
     def _make_output(self, event: FinishedEvent) -> JobOutput:
@@ -154,9 +239,11 @@ class Job:
             output = self._decode(event)
         elif result is not None and result["error"] is not None:
             pickles = event.buffers[result["counts"][0] :]
-            exception = failures.rebuild(result["error"], pickles, self._resolve)
+            exception = failures.rebuild(
+                result["error"], pickles, self.resolve, stdout=str(self._printed), job_id=self.id
+            )
         else:
-            exception = failures.without_result(info)
+            exception = failures.without_result(info, stdout=str(self._printed))
         return JobOutput(
             id=self.id,
             status=info.status.value,
@@ -168,11 +255,19 @@ class Job:
             delayTime=round((info.queued_s + info.cold_s) * 1000),
             executionTime=round(info.run_s * 1000),
             exception=exception,
+            stdout=str(self._printed),
+            carried=self.carried,
         )
 
 
+async def settled(future: Future[Any]) -> None:
+    """Wait, in any loop, until a future of another thread is done; an interrupt is noticed."""
+    if not future.done():
+        await _Waiters.of_running_loop().add(future)
+
+
 class _Waiters:
-    """Wakes coroutines of one loop when jobs finish in the background loop.
+    """Wakes coroutines of one loop when jobs finish, or yield, in the background loop.
 
     A burst of results wakes the loop once. A heartbeat makes sure that the loop turns at all: an
     interrupt of a top-level ``await`` is only noticed when it does.
@@ -195,7 +290,7 @@ class _Waiters:
             waiters = cls._of_loop[loop] = cls(loop)
         return waiters
 
-    def add(self, finished: Future[FinishedEvent]) -> asyncio.Future[None]:
+    def add(self, finished: Future[Any]) -> asyncio.Future[None]:
         waiter = self._loop.create_future()
         finished.add_done_callback(lambda _: self._mailbox.post(lambda: self._wake(waiter)))
         waiter.add_done_callback(self._leave)

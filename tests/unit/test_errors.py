@@ -75,12 +75,13 @@ def test_errors_travel_faithfully(cls, travel):
     given = {
         name: f"the {name}"
         for name, parameter in inspect.signature(cls).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.annotation in {"str", "str | None"}
     }
     error = cls("what happened", **given)
     found = travel(error)
     assert type(found) is cls
-    assert vars(found) == vars(error) == {"message": "what happened", **given}
+    assert vars(found) == vars(error)
+    assert vars(error).items() >= {"message": "what happened", **given}.items()
     assert str(found) == "what happened\nthe hint"
     assert found.args == error.args
 
