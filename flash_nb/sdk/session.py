@@ -109,6 +109,7 @@ class Session:
             decode=decode,
             resolve=resolve,
             on_event=on_event or _show_in_context(),
+            retry=self._retry,
         )
         wire = JobRequest(job.id, request, **options)
         endpoint = self._known(resource, app)
@@ -117,6 +118,11 @@ class Session:
         else:
             self._thread.submit(self._ensure_and_run(resource, app, wire, job))
         return job
+
+    def _retry(self, job: Job) -> Job:
+        again = job.again(_show_in_context())
+        self._thread.run(self.backend.retry(job.id, again.receive))
+        return again
 
     def release(self, resource: ServerlessResource, instance: str) -> None:
         """Forget a remote object."""
