@@ -39,10 +39,26 @@ def test_the_quickstart_is_the_default(environment: dict[str, str]) -> None:
     assert "[11, 13, 16]" in done.stdout
 
 
-def test_every_other_notebook_runs(environment: dict[str, str]) -> None:
-    for notebook in OTHERS:
-        done = flash(environment, "demo", str(notebook))
-        assert done.returncode == 0, done.stdout + done.stderr
+SHOWN = {
+    "pipelines": (
+        "{'slope': 2.0, 'intercept': 1.0, 'rows': 20}",
+        "1 of 50 items failed",
+        "([4, 4, 5, 5, 6, 6, 6, 6, 7, 7], 50)",
+        "{'epoch': 2, 'loss': 0.1353}",
+        "{'model': 'line', 'call': 2, 'y': 9.0}",
+        "({'result': 3}, {'status': 'ok'})",
+        '{"result":42}',
+        "answered 422: body.x",
+    )
+}
+
+
+@pytest.mark.parametrize("notebook", OTHERS, ids=lambda path: path.stem)
+def test_every_other_notebook_runs(notebook: Path, environment: dict[str, str]) -> None:
+    done = flash(environment, "demo", str(notebook))
+    assert done.returncode == 0, done.stdout + done.stderr
+    for text in SHOWN[notebook.stem]:
+        assert text in done.stdout
 
 
 def test_a_failing_cell_ends_it_with_its_traceback(environment: dict[str, str], tmp_path: Path) -> None:
