@@ -42,7 +42,7 @@ def test_the_quickstart_is_the_default(environment: dict[str, str]) -> None:
 SHOWN = {
     "pipelines": (
         "{'slope': 2.0, 'intercept': 1.0, 'rows': 20}",
-        "1 of 50 items failed",
+        "1 of 50 items of count_primes() failed",
         "([4, 4, 5, 5, 6, 6, 6, 6, 7, 7], 50)",
         "{'epoch': 2, 'loss': 0.1353}",
         "{'model': 'line', 'call': 2, 'y': 9.0}",
