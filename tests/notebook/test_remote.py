@@ -227,12 +227,6 @@ def test_what_a_function_sees(kernel: Kernel) -> None:
     assert kernel.value("out.output") == "Pair(a=10, b=2)"
 
 
-def test_generators_are_refused(kernel: Kernel) -> None:
-    run(kernel, SETUP)
-    run(kernel, "@remote(resource_config=config)\ndef gen():\n    yield 1\n\nout = await gen()")
-    assert "cannot return a generator: return a list" in kernel.value("out.error")
-
-
 def test_prints_come_to_the_cell(kernel: Kernel) -> None:
     run(kernel, SETUP)
     run(
