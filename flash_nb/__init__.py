@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from flash_nb.resources import ServerlessType as ServerlessType
     from flash_nb.resources.serverless import ServerlessScalerType as ServerlessScalerType
     from flash_nb.sdk.job import Job as Job
-    from flash_nb.sdk.map import map as map
+    from flash_nb.sdk.map import map as map  # noqa: A004 - the counterpart of the builtin
     from flash_nb.sdk.remote import remote as remote
     from flash_nb.sdk.stand_in import stand_in as stand_in
 

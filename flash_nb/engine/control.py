@@ -10,7 +10,9 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from flash_nb.engine.state import EndpointDeleted, EndpointSaved, Needs, Scaling, counters
+from flash_nb.engine.events import EndpointDeleted, EndpointSaved
+from flash_nb.engine.machine import counters
+from flash_nb.engine.state import Needs, Scaling
 from flash_nb.errors import BackendError, EndpointNotFoundError
 from flash_nb.version import __version__
 
@@ -52,11 +54,13 @@ class Control:
     async def do_ensure(self, spec: dict[str, Any]) -> dict[str, Any]:
         """Create the endpoint of this name and kind, or bring it up to date."""
         endpoint_id = _endpoint_id(spec)
+        created = endpoint_id not in self.endpoints
         if self.endpoints.get(endpoint_id) != spec:
             self._server.store.save_endpoint(endpoint_id, spec)
             self._save(endpoint_id, spec)
         return {
             "id": endpoint_id,
+            "created": created,
             "url": f"{self._server.http_url()}/{endpoint_id}" if spec["balanced"] else "",
             "simulated": bool(spec["gpu_count"]) and not self._server.gpus,
         }

@@ -28,9 +28,7 @@ from flash_nb.engine.environments import (
     install_system_packages,
     missing_system_packages,
 )
-from flash_nb.engine.processes import Processes, WorkerStart, inherited
-from flash_nb.engine.state import (
-    TICK_S,
+from flash_nb.engine.events import (
     Action,
     BuildEnvironment,
     CancelRequested,
@@ -41,15 +39,12 @@ from flash_nb.engine.state import (
     EnvironmentReady,
     Event,
     InstanceReleased,
-    Job,
     JobChanged,
     JobFinished,
     JobRetried,
     JobsReturned,
     JobSubmitted,
     KillWorker,
-    Machine,
-    Needs,
     PhaseChanged,
     RecallJobs,
     RefuseRequest,
@@ -63,6 +58,15 @@ from flash_nb.engine.state import (
     Tick,
     WorkerConnected,
     WorkerLost,
+)
+from flash_nb.engine.machine import (
+    TICK_S,
+    Machine,
+)
+from flash_nb.engine.processes import Processes, WorkerStart, inherited
+from flash_nb.engine.state import (
+    Job,
+    Needs,
     public_id,
 )
 from flash_nb.engine.store import MAX_EVENTS_PER_JOB, Store, spill_path
@@ -630,7 +634,8 @@ class Server:
             peer.send({**response, "type": "response", "request": request_id}, body)
 
         if reason := self.why_not_balanced(endpoint_id):
-            answer({"more": False, "broken": reason}, ())
+            absent = endpoint_id not in self.control.endpoints
+            answer({"more": False, "broken": reason, "no_endpoint": absent}, ())
         else:
             self.begin_request(request_id, endpoint_id, header, buffers, answer)
 
@@ -649,6 +654,9 @@ class Server:
         job_id = header["job"]
         if "seen" in header and self.store.job(job_id) is not None:
             self.spawn(self._watch(peer, job_id, header["seen"]))
+        elif header["endpoint"] not in self.machine.endpoints:
+            peer.send({"type": "no_endpoint", "job": job_id})
+            return
         elif self._run_of(job_id) not in self.machine.jobs:
             self._submit_new(peer, client_id, header, buffers)
         if header.get("sync"):
@@ -678,10 +686,7 @@ class Server:
             client_id=client_id,
             webhook=header.get("webhook", ""),
         )
-        if job.endpoint_id in self.machine.endpoints:
-            self.post(JobSubmitted(job))
-        else:
-            self._fail_without_endpoint(job)
+        self.post(JobSubmitted(job))
 
     def _fail_without_endpoint(self, job: Job) -> None:
         job.status, job.ended_at = JobStatus.FAILED, time.time()

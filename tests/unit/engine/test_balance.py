@@ -6,9 +6,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from flash_nb.engine import state
+from flash_nb.engine import events, machine
 from flash_nb.engine.balance import Balancer, Request
-from flash_nb.engine.state import Machine, Needs, Scaling, WorkerStatus
+from flash_nb.engine.machine import Machine
+from flash_nb.engine.state import Needs, Scaling, WorkerStatus
 
 ENVIRONMENT = Needs("3.12", frozenset({"fastapi"}))
 
@@ -22,35 +23,35 @@ class World:
         self.scaling = {"workers_max": 2, "requests_per_worker": 2, **scaling}
         self.save()
 
-    def save(self, *, replace: bool = False) -> list[state.Action]:
+    def save(self, *, replace: bool = False) -> list[events.Action]:
         scaling = Scaling(**self.scaling)
         return self.post(
-            state.EndpointSaved("ep", scaling, ENVIRONMENT, replace_workers=replace, balanced=True)
+            events.EndpointSaved("ep", scaling, ENVIRONMENT, replace_workers=replace, balanced=True)
         )
 
-    def post(self, event: state.Event) -> list[state.Action]:
+    def post(self, event: events.Event) -> list[events.Action]:
         return list(self.machine.handle(event, self.now))
 
-    def arrive(self, *names: str, deadline: float | None = None) -> list[state.Action]:
+    def arrive(self, *names: str, deadline: float | None = None) -> list[events.Action]:
         actions = []
         for name in names:
-            actions += self.post(state.RequestArrived(Request(name, "ep", deadline)))
+            actions += self.post(events.RequestArrived(Request(name, "ep", deadline)))
         return actions
 
-    def end(self, name: str) -> list[state.Action]:
-        return self.post(state.RequestEnded("ep", name))
+    def end(self, name: str) -> list[events.Action]:
+        return self.post(events.RequestEnded("ep", name))
 
-    def connect(self, worker_id: str) -> list[state.Action]:
-        return self.post(state.WorkerConnected(worker_id, "ep", ENVIRONMENT))
+    def connect(self, worker_id: str) -> list[events.Action]:
+        return self.post(events.WorkerConnected(worker_id, "ep", ENVIRONMENT))
 
-    def tick(self, seconds: float) -> list[state.Action]:
+    def tick(self, seconds: float) -> list[events.Action]:
         self.now += seconds
-        return self.post(state.Tick())
+        return self.post(events.Tick())
 
     def up(self) -> str:
         """Bring one worker up for a request, and end that; return the worker's id."""
         self.arrive("first")
-        (started,) = of(self.post(state.EnvironmentReady(ENVIRONMENT)), state.StartWorker)
+        (started,) = of(self.post(events.EnvironmentReady(ENVIRONMENT)), events.StartWorker)
         self.connect(started.worker_id)
         self.end("first")
         return started.worker_id
@@ -65,10 +66,10 @@ def of(actions, kind):
 
 def test_the_first_request_builds_the_environment_starts_a_worker_and_is_sent():
     world = World()
-    assert of(world.arrive("a"), state.BuildEnvironment) == [state.BuildEnvironment(ENVIRONMENT)]
-    (started,) = of(world.post(state.EnvironmentReady(ENVIRONMENT)), state.StartWorker)
-    assert of(world.connect(started.worker_id), state.SendRequest) == [
-        state.SendRequest(started.worker_id, "a")
+    assert of(world.arrive("a"), events.BuildEnvironment) == [events.BuildEnvironment(ENVIRONMENT)]
+    (started,) = of(world.post(events.EnvironmentReady(ENVIRONMENT)), events.StartWorker)
+    assert of(world.connect(started.worker_id), events.SendRequest) == [
+        events.SendRequest(started.worker_id, "a")
     ]
     assert world.status(started.worker_id) is WorkerStatus.BUSY
 
@@ -76,8 +77,8 @@ def test_the_first_request_builds_the_environment_starts_a_worker_and_is_sent():
 def test_a_worker_runs_many_requests_at_once_and_is_idle_after_the_last():
     world = World(workers_max=1)
     worker = world.up()
-    sent = of(world.arrive("a", "b", "c"), state.SendRequest)
-    assert sent == [state.SendRequest(worker, name) for name in "abc"]
+    sent = of(world.arrive("a", "b", "c"), events.SendRequest)
+    assert sent == [events.SendRequest(worker, name) for name in "abc"]
     world.end("b")
     world.end("a")
     assert world.status(worker) is WorkerStatus.BUSY
@@ -88,11 +89,11 @@ def test_a_worker_runs_many_requests_at_once_and_is_idle_after_the_last():
 def test_more_requests_than_enough_for_one_worker_start_another():
     world = World(requests_per_worker=2)
     worker = world.up()
-    assert not of(world.arrive("a", "b"), state.StartWorker)
-    (started,) = of(world.arrive("c"), state.StartWorker)
-    assert not of(world.arrive("d", "e", "f", "g"), state.StartWorker), "no more than workersMax"
+    assert not of(world.arrive("a", "b"), events.StartWorker)
+    (started,) = of(world.arrive("c"), events.StartWorker)
+    assert not of(world.arrive("d", "e", "f", "g"), events.StartWorker), "no more than workersMax"
     world.connect(started.worker_id)
-    assert of(world.arrive("h"), state.SendRequest) == [state.SendRequest(started.worker_id, "h")]
+    assert of(world.arrive("h"), events.SendRequest) == [events.SendRequest(started.worker_id, "h")]
     assert world.status(worker) is WorkerStatus.BUSY
 
 
@@ -100,31 +101,33 @@ def test_a_worker_that_dies_fails_its_requests_and_no_other_gets_them():
     world = World()
     worker = world.up()
     world.arrive("a", "b")
-    actions = world.post(state.WorkerLost(worker, "killed by signal 9"))
-    refused = of(actions, state.RefuseRequest)
+    actions = world.post(events.WorkerLost(worker, "killed by signal 9"))
+    refused = of(actions, events.RefuseRequest)
     assert [(each.request_id, each.status) for each in refused] == [("a", 502), ("b", 502)]
     assert "killed by signal 9" in refused[0].reason
-    assert not of(actions, state.SendRequest)
+    assert not of(actions, events.SendRequest)
     assert not world.machine.endpoints["ep"].balancer.requests
 
 
 def test_an_environment_that_cannot_be_built_refuses_what_waits_and_the_next_one_tries_again():
     world = World()
     world.arrive("a")
-    (refused,) = of(world.post(state.EnvironmentFailed(ENVIRONMENT, "no such package")), state.RefuseRequest)
+    (refused,) = of(
+        world.post(events.EnvironmentFailed(ENVIRONMENT, "no such package")), events.RefuseRequest
+    )
     assert (refused.status, refused.reason) == (503, "no such package")
-    assert not of(world.tick(1), state.BuildEnvironment), "nobody asks for it"
-    assert of(world.arrive("b"), state.BuildEnvironment)
+    assert not of(world.tick(1), events.BuildEnvironment), "nobody asks for it"
+    assert of(world.arrive("b"), events.BuildEnvironment)
 
 
 def test_workers_that_cannot_be_started_refuse_what_waits():
     world = World(workers_max=1)
     world.arrive("a")
-    world.post(state.EnvironmentReady(ENVIRONMENT))
+    world.post(events.EnvironmentReady(ENVIRONMENT))
     refused = []
-    for _ in range(state.MAX_START_FAILURES):
+    for _ in range(machine.MAX_START_FAILURES):
         (worker,) = world.machine.workers
-        refused += of(world.post(state.WorkerLost(worker, "exited with status 1")), state.RefuseRequest)
+        refused += of(world.post(events.WorkerLost(worker, "exited with status 1")), events.RefuseRequest)
     assert [each.status for each in refused] == [503]
     assert "3 times" in refused[0].reason
 
@@ -133,8 +136,8 @@ def test_a_request_that_takes_too_long_is_answered_and_its_worker_told():
     world = World()
     worker = world.up()
     world.arrive("a", deadline=world.now + 5)
-    assert not of(world.tick(4), state.RefuseRequest)
-    (refused,) = of(world.tick(2), state.RefuseRequest)
+    assert not of(world.tick(4), events.RefuseRequest)
+    (refused,) = of(world.tick(2), events.RefuseRequest)
     assert (refused.status, refused.worker_id) == (504, worker)
     assert world.status(worker) is WorkerStatus.IDLE
 
@@ -143,28 +146,28 @@ def test_a_change_starts_new_workers_while_the_old_finish():
     world = World(workers_max=1)
     old = world.up()
     world.arrive("a")
-    (started,) = of(world.save(replace=True), state.StartWorker)
-    assert not of(world.arrive("b"), state.SendRequest)
-    assert of(world.connect(started.worker_id), state.SendRequest) == [
-        state.SendRequest(started.worker_id, "b")
+    (started,) = of(world.save(replace=True), events.StartWorker)
+    assert not of(world.arrive("b"), events.SendRequest)
+    assert of(world.connect(started.worker_id), events.SendRequest) == [
+        events.SendRequest(started.worker_id, "b")
     ]
-    assert of(world.end("a"), state.StopWorker) == [state.StopWorker(old)]
+    assert of(world.end("a"), events.StopWorker) == [events.StopWorker(old)]
 
 
 def test_an_idle_worker_of_the_old_settings_is_stopped_at_once():
     world = World()
     old = world.up()
-    assert of(world.save(replace=True), state.StopWorker) == [state.StopWorker(old)]
+    assert of(world.save(replace=True), events.StopWorker) == [events.StopWorker(old)]
 
 
 def test_workers_min_are_kept_and_the_others_leave_when_idle():
     world = World(workers_min=1, idle_timeout_s=5.0)
     first = world.up()
-    (second,) = of(world.arrive("a", "b", "c"), state.StartWorker)
+    (second,) = of(world.arrive("a", "b", "c"), events.StartWorker)
     world.connect(second.worker_id)
     for name in "abc":
         world.end(name)
-    assert len(of(world.tick(6), state.StopWorker)) == 1
+    assert len(of(world.tick(6), events.StopWorker)) == 1
     assert {first, second.worker_id} == set(world.machine.workers)
 
 
@@ -172,9 +175,9 @@ def test_deleting_the_endpoint_refuses_its_requests():
     world = World()
     world.up()
     world.arrive("a")
-    actions = world.post(state.EndpointDeleted("ep"))
-    assert [each.status for each in of(actions, state.RefuseRequest)] == [404]
-    assert of(actions, state.KillWorker)
+    actions = world.post(events.EndpointDeleted("ep"))
+    assert [each.status for each in of(actions, events.RefuseRequest)] == [404]
+    assert of(actions, events.KillWorker)
     assert not world.end("a")
 
 
@@ -211,18 +214,18 @@ class Requests(RuleBasedStateMachine):
         self.open: set[str] = set()
         self.stale: set[str] = set()
 
-    def perform(self, actions: list[state.Action]) -> None:
+    def perform(self, actions: list[events.Action]) -> None:
         for action in actions:
             match action:
-                case state.SendRequest(worker, request):
+                case events.SendRequest(worker, request):
                     assert request in self.open
                     assert worker not in self.stale
                     assert worker in self.world.machine.workers
-                case state.RefuseRequest(request):
+                case events.RefuseRequest(request):
                     assert request in self.open, "answered twice"
                     self.open.discard(request)
-                case state.BuildEnvironment():
-                    self.perform(self.world.post(state.EnvironmentReady(ENVIRONMENT)))
+                case events.BuildEnvironment():
+                    self.perform(self.world.post(events.EnvironmentReady(ENVIRONMENT)))
 
     @rule()
     def arrive(self) -> None:
@@ -257,7 +260,7 @@ class Requests(RuleBasedStateMachine):
     def lose(self, pick: int) -> None:
         workers = sorted(self.world.machine.workers)
         if workers:
-            self.perform(self.world.post(state.WorkerLost(workers[pick % len(workers)], "killed")))
+            self.perform(self.world.post(events.WorkerLost(workers[pick % len(workers)], "killed")))
 
     @rule()
     def change(self) -> None:

@@ -7,8 +7,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from flash_nb.engine import state
-from flash_nb.engine.state import Job, Machine, Needs, Scaling, WorkerStatus
+from flash_nb.engine import events, machine
+from flash_nb.engine.machine import Machine
+from flash_nb.engine.state import Job, Needs, Scaling, WorkerStatus
 from flash_nb.jobs import RETRYABLE, JobStatus
 
 PLAIN = Needs("3.12")
@@ -21,38 +22,38 @@ class World:
     def __init__(self, **scaling: float) -> None:
         self.machine = Machine()
         self.now = 1000.0
-        self.done: list[state.Action] = []
+        self.done: list[events.Action] = []
         self.finished: dict[str, Job] = {}
-        self.post(state.EndpointSaved("ep", Scaling(**{"workers_max": 2, **scaling}), PLAIN))
+        self.post(events.EndpointSaved("ep", Scaling(**{"workers_max": 2, **scaling}), PLAIN))
 
-    def post(self, event: state.Event) -> list[state.Action]:
+    def post(self, event: events.Event) -> list[events.Action]:
         actions = list(self.machine.handle(event, self.now))
         self.done += actions
         for action in actions:
-            if isinstance(action, state.JobChanged) and action.job.status.is_final:
+            if isinstance(action, events.JobChanged) and action.job.status.is_final:
                 assert action.job.id not in self.finished, "a final job changed again"
                 self.finished[action.job.id] = action.job
         return actions
 
-    def submit(self, job_id: str = "j1", needs: Needs = PLAIN, **fields: object) -> list[state.Action]:
+    def submit(self, job_id: str = "j1", needs: Needs = PLAIN, **fields: object) -> list[events.Action]:
         job = Job(job_id, "ep", needs, self.now, self.now + 3600.0, **fields)
-        return self.post(state.JobSubmitted(job))
+        return self.post(events.JobSubmitted(job))
 
-    def ready(self, needs: Needs = PLAIN) -> list[state.Action]:
-        return self.post(state.EnvironmentReady(needs))
+    def ready(self, needs: Needs = PLAIN) -> list[events.Action]:
+        return self.post(events.EnvironmentReady(needs))
 
-    def connect(self, worker_id: str, needs: Needs = PLAIN, **fields: object) -> list[state.Action]:
-        return self.post(state.WorkerConnected(worker_id, "ep", needs, **fields))
+    def connect(self, worker_id: str, needs: Needs = PLAIN, **fields: object) -> list[events.Action]:
+        return self.post(events.WorkerConnected(worker_id, "ep", needs, **fields))
 
-    def tick(self, seconds: float) -> list[state.Action]:
+    def tick(self, seconds: float) -> list[events.Action]:
         self.now += seconds
-        return self.post(state.Tick())
+        return self.post(events.Tick())
 
     def running(self, job_id: str = "j1") -> str:
         """Bring a job onto a worker; return the worker's id."""
         self.submit(job_id)
-        started = of(self.ready(), state.StartWorker)[0].worker_id
-        assert of(self.connect(started), state.SendJob) == [state.SendJob(started, job_id)]
+        started = of(self.ready(), events.StartWorker)[0].worker_id
+        assert of(self.connect(started), events.SendJob) == [events.SendJob(started, job_id)]
         return started
 
 
@@ -62,10 +63,10 @@ def of(actions, kind):
 
 def test_a_job_waits_for_its_environment_then_for_its_worker():
     world = World()
-    assert of(world.submit(), state.BuildEnvironment) == [state.BuildEnvironment(PLAIN)]
-    (start,) = of(world.ready(), state.StartWorker)
+    assert of(world.submit(), events.BuildEnvironment) == [events.BuildEnvironment(PLAIN)]
+    (start,) = of(world.ready(), events.StartWorker)
     world.now += 3
-    assert of(world.connect(start.worker_id), state.SendJob)
+    assert of(world.connect(start.worker_id), events.SendJob)
     job = world.machine.jobs["j1"]
     assert (job.status, job.attempts, job.cold_s, job.queued_s) == (JobStatus.IN_PROGRESS, 1, 3.0, 0.0)
 
@@ -73,32 +74,32 @@ def test_a_job_waits_for_its_environment_then_for_its_worker():
 def test_an_environment_is_built_once_for_many_jobs():
     world = World()
     world.submit("j1")
-    assert not of(world.submit("j2"), state.BuildEnvironment)
+    assert not of(world.submit("j2"), events.BuildEnvironment)
 
 
 def test_a_failed_environment_fails_all_that_wait_for_it_and_no_other():
     world = World()
     world.submit("j1", NUMPY)
     world.submit("j2", PLAIN)
-    world.post(state.EnvironmentFailed(NUMPY, "no such package"))
+    world.post(events.EnvironmentFailed(NUMPY, "no such package"))
     assert world.finished["j1"].error == "no such package"
     assert world.finished["j1"].error_type == "WorkerEnvironmentError"
     assert "j2" in world.machine.jobs
 
 
-def retry(world: World, job_id: str = "j1") -> list[state.Action]:
-    return world.post(state.JobRetried(world.finished.pop(job_id)))
+def retry(world: World, job_id: str = "j1") -> list[events.Action]:
+    return world.post(events.JobRetried(world.finished.pop(job_id)))
 
 
 def test_a_retried_job_waits_as_if_it_were_new():
     world = World()
     worker = world.running()
     world.now += 5
-    world.post(state.JobFinished(worker, "j1", error="KeyError"))
+    world.post(events.JobFinished(worker, "j1", error="KeyError"))
     world.now += 100
     actions = retry(world)
     job = world.machine.jobs["j1#1"]
-    assert of(actions, state.SendJob) == [state.SendJob(worker, "j1#1")]
+    assert of(actions, events.SendJob) == [events.SendJob(worker, "j1#1")]
     assert (job.public_id, job.attempts, job.former_attempts, job.error) == ("j1", 1, 1, "")
     assert (job.submitted_at, job.expires_at - job.submitted_at, job.ended_at) == (world.now, 3600.0, None)
 
@@ -108,28 +109,28 @@ def test_a_retried_job_has_three_attempts_again():
     worker = world.running()
     for ids in (("j1", "j1#3"), ("j1#3", "j1#6")):
         for _ in range(2):
-            (start,) = of(world.post(state.WorkerLost(worker, "killed")), state.StartWorker)
+            (start,) = of(world.post(events.WorkerLost(worker, "killed")), events.StartWorker)
             worker = start.worker_id
             world.connect(worker)
-        world.post(state.WorkerLost(worker, "killed"))
+        world.post(events.WorkerLost(worker, "killed"))
         assert world.finished[ids[0]].attempts == 3
-        (start,) = of(retry(world, ids[0]), state.StartWorker)
+        (start,) = of(retry(world, ids[0]), events.StartWorker)
         worker = start.worker_id
-        assert of(world.connect(worker), state.SendJob) == [state.SendJob(worker, ids[1])]
+        assert of(world.connect(worker), events.SendJob) == [events.SendJob(worker, ids[1])]
 
 
 def test_what_a_worker_says_of_a_former_run_is_not_about_the_new_one():
     world = World(workers_max=1)
     worker = world.running()
-    world.post(state.CancelRequested("j1"))
-    assert not of(retry(world), state.SendJob), "the worker is not free yet"
-    assert of(world.post(state.JobFinished(worker, "j1", error="interrupted")), state.SendJob) == [
-        state.SendJob(worker, "j1#1")
+    world.post(events.CancelRequested("j1"))
+    assert not of(retry(world), events.SendJob), "the worker is not free yet"
+    assert of(world.post(events.JobFinished(worker, "j1", error="interrupted")), events.SendJob) == [
+        events.SendJob(worker, "j1#1")
     ]
     world.connect(worker, finished=frozenset({"j1"}), job_id="j1#1")
-    world.post(state.JobFinished(worker, "j1", error="interrupted"))
+    world.post(events.JobFinished(worker, "j1", error="interrupted"))
     assert world.machine.jobs["j1#1"].status is JobStatus.IN_PROGRESS
-    world.post(state.JobFinished(worker, "j1#1"))
+    world.post(events.JobFinished(worker, "j1#1"))
     assert world.finished["j1#1"].status is JobStatus.COMPLETED
 
 
@@ -138,8 +139,8 @@ def test_a_retried_method_of_a_lost_object_fails_at_once():
     worker = "w"
     world.connect(worker)
     world.submit("j1", PLAIN._replace(instance="counter_1"))
-    world.post(state.JobFinished(worker, "j1", error="KeyError"))
-    world.post(state.WorkerLost(worker, "killed"))
+    world.post(events.JobFinished(worker, "j1", error="KeyError"))
+    world.post(events.WorkerLost(worker, "killed"))
     retry(world)
     assert "died, and its state with it" in world.finished["j1#1"].error
 
@@ -149,42 +150,42 @@ def test_no_other_job_is_retried(status):
     world = World()
     job = Job("j1", "ep", PLAIN, 0.0, 10.0, status=status)
     with pytest.raises(AssertionError, match=f"is {status.value} and cannot be retried"):
-        world.post(state.JobRetried(job))
+        world.post(events.JobRetried(job))
 
 
 def test_no_more_workers_than_jobs_and_than_the_maximum():
     world = World(workers_max=3)
     world.ready()
-    assert len(of(world.submit("j1"), state.StartWorker)) == 1
-    assert len(of(world.submit("j2"), state.StartWorker)) == 1
+    assert len(of(world.submit("j1"), events.StartWorker)) == 1
+    assert len(of(world.submit("j2"), events.StartWorker)) == 1
     for number in range(3, 9):
         world.submit(f"j{number}")
-    assert len(of(world.done, state.StartWorker)) == 3
+    assert len(of(world.done, events.StartWorker)) == 3
 
 
 def test_a_worker_with_more_packages_serves_a_job_that_needs_less():
     world = World()
     world.connect("w", NUMPY)
-    assert of(world.submit("j1", PLAIN), state.SendJob) == [state.SendJob("w", "j1")]
+    assert of(world.submit("j1", PLAIN), events.SendJob) == [events.SendJob("w", "j1")]
 
 
 def test_an_idle_worker_of_another_environment_makes_room():
     world = World(workers_max=1)
     world.connect("w", PLAIN)
     world.ready(NUMPY)
-    assert of(world.submit("j1", NUMPY), state.StopWorker) == [state.StopWorker("w")]
-    assert of(world.post(state.WorkerLost("w", "exited")), state.StartWorker)
+    assert of(world.submit("j1", NUMPY), events.StopWorker) == [events.StopWorker("w")]
+    assert of(world.post(events.WorkerLost("w", "exited")), events.StartWorker)
 
 
 def test_a_dead_worker_gives_its_job_back_three_times_then_it_fails():
     world = World()
     worker = world.running()
     for attempt in (2, 3):
-        (start,) = of(world.post(state.WorkerLost(worker, "killed by signal 9")), state.StartWorker)
+        (start,) = of(world.post(events.WorkerLost(worker, "killed by signal 9")), events.StartWorker)
         worker = start.worker_id
         world.connect(worker)
         assert world.machine.jobs["j1"].attempts == attempt
-    world.post(state.WorkerLost(worker, "killed by signal 9"))
+    world.post(events.WorkerLost(worker, "killed by signal 9"))
     job = world.finished["j1"]
     assert job.status is JobStatus.FAILED
     assert job.error == "its worker died 3 times; the last one was killed by signal 9"
@@ -194,40 +195,40 @@ def test_a_job_that_comes_back_goes_first():
     world = World(workers_max=1)
     worker = world.running()
     world.submit("j2")
-    (start,) = of(world.post(state.WorkerLost(worker, "exited")), state.StartWorker)
-    assert of(world.connect(start.worker_id), state.SendJob) == [state.SendJob(start.worker_id, "j1")]
+    (start,) = of(world.post(events.WorkerLost(worker, "exited")), events.StartWorker)
+    assert of(world.connect(start.worker_id), events.SendJob) == [events.SendJob(start.worker_id, "j1")]
 
 
 def test_cancelling_a_queued_job_tells_no_worker():
     world = World()
     world.submit()
-    assert not of(world.post(state.CancelRequested("j1")), state.SendCancel)
+    assert not of(world.post(events.CancelRequested("j1")), events.SendCancel)
     assert world.finished["j1"].status is JobStatus.CANCELLED
 
 
 def test_cancelling_a_running_job_frees_its_worker_when_it_lets_go():
     world = World()
     worker = world.running()
-    assert of(world.post(state.CancelRequested("j1")), state.SendCancel)
+    assert of(world.post(events.CancelRequested("j1")), events.SendCancel)
     assert world.finished["j1"].status is JobStatus.CANCELLED
     world.submit("j2")
-    assert of(world.post(state.JobFinished(worker, "j1")), state.SendJob) == [state.SendJob(worker, "j2")]
+    assert of(world.post(events.JobFinished(worker, "j1")), events.SendJob) == [events.SendJob(worker, "j2")]
 
 
 def test_a_worker_that_does_not_let_go_is_killed():
     world = World()
     worker = world.running()
-    world.post(state.CancelRequested("j1"))
-    assert not of(world.tick(state.RELEASE_GRACE_S - 0.1), state.KillWorker)
-    assert of(world.tick(0.2), state.KillWorker) == [state.KillWorker(worker)]
+    world.post(events.CancelRequested("j1"))
+    assert not of(world.tick(machine.RELEASE_GRACE_S - 0.1), events.KillWorker)
+    assert of(world.tick(0.2), events.KillWorker) == [events.KillWorker(worker)]
     assert worker not in world.machine.workers
 
 
 def test_a_late_result_of_a_cancelled_job_changes_nothing():
     world = World()
     worker = world.running()
-    world.post(state.CancelRequested("j1"))
-    world.post(state.JobFinished(worker, "j1", error=None))
+    world.post(events.CancelRequested("j1"))
+    world.post(events.JobFinished(worker, "j1", error=None))
     assert world.finished["j1"].status is JobStatus.CANCELLED
 
 
@@ -235,11 +236,11 @@ def test_the_execution_time_out_ends_the_run_and_not_the_wait():
     world = World(timeout_s=10)
     world.submit()
     world.tick(60)
-    (start,) = of(world.ready(), state.StartWorker)
+    (start,) = of(world.ready(), events.StartWorker)
     world.connect(start.worker_id)
     world.tick(9)
     assert not world.finished
-    assert of(world.tick(1), state.SendCancel)
+    assert of(world.tick(1), events.SendCancel)
     assert world.finished["j1"].status is JobStatus.TIMED_OUT
     assert "execution time-out of 10 s" in world.finished["j1"].error
 
@@ -256,33 +257,33 @@ def test_an_idle_worker_ends_after_the_idle_timeout_but_not_the_last_wanted_one(
     world = World(idle_timeout_s=5, workers_min=1)
     world.connect("w1")
     world.connect("w2")
-    assert not of(world.tick(4.9), state.StopWorker)
-    assert len(of(world.tick(0.2), state.StopWorker)) == 1
-    assert not of(world.tick(60), state.StopWorker)
+    assert not of(world.tick(4.9), events.StopWorker)
+    assert len(of(world.tick(0.2), events.StopWorker)) == 1
+    assert not of(world.tick(60), events.StopWorker)
 
 
 def test_workers_min_are_started_with_the_endpoint():
     world = World(workers_min=2)
-    assert of(world.done, state.BuildEnvironment)
-    assert len(of(world.ready(), state.StartWorker)) == 2
+    assert of(world.done, events.BuildEnvironment)
+    assert len(of(world.ready(), events.StartWorker)) == 2
 
 
 def test_a_changed_endpoint_replaces_idle_workers_now_and_busy_ones_after_their_job():
     world = World()
     busy = world.running()
     world.connect("idle")
-    saved = state.EndpointSaved("ep", Scaling(workers_max=2), PLAIN, replace_workers=True)
-    assert of(world.post(saved), state.StopWorker) == [state.StopWorker("idle")]
-    assert of(world.post(state.JobFinished(busy, "j1")), state.StopWorker) == [state.StopWorker(busy)]
+    saved = events.EndpointSaved("ep", Scaling(workers_max=2), PLAIN, replace_workers=True)
+    assert of(world.post(saved), events.StopWorker) == [events.StopWorker("idle")]
+    assert of(world.post(events.JobFinished(busy, "j1")), events.StopWorker) == [events.StopWorker(busy)]
 
 
 def test_a_worker_that_cannot_start_fails_the_jobs_with_the_reason():
     world = World(workers_max=1)
     world.submit()
     world.ready()
-    for _ in range(state.MAX_START_FAILURES):
+    for _ in range(machine.MAX_START_FAILURES):
         (worker_id,) = world.machine.workers
-        world.post(state.WorkerLost(worker_id, "exited with status 1"))
+        world.post(events.WorkerLost(worker_id, "exited with status 1"))
     assert "could not be started 3 times: exited with status 1" in world.finished["j1"].error
 
 
@@ -291,14 +292,14 @@ def test_an_object_stays_on_its_worker_and_keeps_it_up():
     world.connect("w1")
     world.connect("w2")
     counter = PLAIN._replace(instance="Counter_1")
-    (sent,) = of(world.submit("j1", counter, client_id="c"), state.SendJob)
-    world.post(state.JobFinished(sent.worker_id, "j1"))
+    (sent,) = of(world.submit("j1", counter, client_id="c"), events.SendJob)
+    world.post(events.JobFinished(sent.worker_id, "j1"))
     world.tick(60)
     assert list(world.machine.workers) != []
-    again = of(world.submit("j2", counter, client_id="c"), state.SendJob)
-    assert again == [state.SendJob(sent.worker_id, "j2")]
-    world.post(state.JobFinished(sent.worker_id, "j2"))
-    assert of(world.post(state.ClientLeft("c")), state.DropInstance)
+    again = of(world.submit("j2", counter, client_id="c"), events.SendJob)
+    assert again == [events.SendJob(sent.worker_id, "j2")]
+    world.post(events.JobFinished(sent.worker_id, "j2"))
+    assert of(world.post(events.ClientLeft("c")), events.DropInstance)
 
 
 def test_a_lost_object_fails_its_calls_instead_of_starting_anew():
@@ -306,8 +307,8 @@ def test_a_lost_object_fails_its_calls_instead_of_starting_anew():
     world.connect("w1")
     counter = PLAIN._replace(instance="Counter_1")
     world.submit("j1", counter)
-    world.post(state.JobFinished("w1", "j1"))
-    world.post(state.WorkerLost("w1", "killed"))
+    world.post(events.JobFinished("w1", "j1"))
+    world.post(events.WorkerLost("w1", "killed"))
     world.submit("j2", counter)
     assert "state with it" in world.finished["j2"].error
 
@@ -318,8 +319,8 @@ def test_an_engine_that_comes_back_leaves_a_running_job_with_its_worker():
     job.started_at = 991.0
     world.machine.restore([job], world.now)
     world.connect("w1", job_id="j1")
-    world.tick(state.RECONNECT_GRACE_S + 1)
-    world.post(state.JobFinished("w1", "j1"))
+    world.tick(machine.RECONNECT_GRACE_S + 1)
+    world.post(events.JobFinished("w1", "j1"))
     assert world.finished["j1"].status is JobStatus.COMPLETED
     assert world.finished["j1"].attempts == 1
 
@@ -329,7 +330,7 @@ def test_a_running_job_whose_worker_does_not_come_back_is_queued_again():
     job = Job("j1", "ep", PLAIN, 990.0, 9999.0, status=JobStatus.IN_PROGRESS, worker_id="w1", attempts=1)
     job.started_at = 991.0
     world.machine.restore([job], world.now)
-    world.tick(state.RECONNECT_GRACE_S + 1)
+    world.tick(machine.RECONNECT_GRACE_S + 1)
     assert world.machine.jobs["j1"].status is JobStatus.IN_QUEUE
 
 
@@ -343,8 +344,8 @@ def test_a_worker_that_comes_back_empty_handed_lost_the_job():
 def test_a_worker_that_comes_back_with_a_job_of_the_past_drops_it():
     world = World()
     actions = world.connect("w9", job_id="gone")
-    assert of(actions, state.SendCancel) == [state.SendCancel("w9", "gone")]
-    world.post(state.JobFinished("w9", "gone"))
+    assert of(actions, events.SendCancel) == [events.SendCancel("w9", "gone")]
+    world.post(events.JobFinished("w9", "gone"))
     assert world.machine.workers["w9"].status is WorkerStatus.IDLE
 
 
@@ -364,28 +365,28 @@ def stored(job_id: str, worker_id: str = "", needs: Needs = PLAIN) -> Job:
 
 def test_queued_jobs_of_an_engine_that_died_run_without_any_further_event():
     world = restored(stored("j1"))
-    assert of(world.tick(0.25), state.BuildEnvironment) == [state.BuildEnvironment(PLAIN)]
+    assert of(world.tick(0.25), events.BuildEnvironment) == [events.BuildEnvironment(PLAIN)]
 
 
 def test_an_idle_worker_that_comes_back_takes_a_restored_job():
     world = restored(stored("j1"))
-    assert of(world.connect("w-old"), state.SendJob) == [state.SendJob("w-old", "j1")]
+    assert of(world.connect("w-old"), events.SendJob) == [events.SendJob("w-old", "j1")]
 
 
 def test_a_worker_that_comes_back_with_a_job_believed_queued_goes_on_with_it():
     world = restored(stored("j1"))
-    assert not of(world.connect("w-old", job_id="j1"), state.SendJob)
+    assert not of(world.connect("w-old", job_id="j1"), events.SendJob)
     assert world.machine.jobs["j1"].status is JobStatus.IN_PROGRESS
-    world.post(state.JobFinished("w-old", "j1"))
+    world.post(events.JobFinished("w-old", "j1"))
     assert (world.finished["j1"].status, world.finished["j1"].attempts) == (JobStatus.COMPLETED, 1)
 
 
 def test_results_that_the_engine_lost_are_not_computed_again():
     world = restored(stored("j1", "w-old"), stored("j2"), stored("j3"))
     actions = world.connect("w-old", job_id="j3", finished=frozenset({"j1", "j2"}))
-    assert not of(actions, state.SendJob)
+    assert not of(actions, events.SendJob)
     for job_id in ("j1", "j2", "j3"):
-        world.post(state.JobFinished("w-old", job_id))
+        world.post(events.JobFinished("w-old", job_id))
     assert {job.status for job in world.finished.values()} == {JobStatus.COMPLETED}
     assert [world.finished[job_id].attempts for job_id in ("j1", "j2", "j3")] == [1, 1, 1]
     assert world.machine.workers["w-old"].status is WorkerStatus.IDLE
@@ -394,7 +395,7 @@ def test_results_that_the_engine_lost_are_not_computed_again():
 def test_a_worker_that_dies_before_it_sends_a_kept_result_gives_the_job_back():
     world = restored(stored("j1", "w-old"), stored("j2"))
     world.connect("w-old", job_id="j2", finished=frozenset({"j1"}))
-    world.post(state.WorkerLost("w-old", "killed"))
+    world.post(events.WorkerLost("w-old", "killed"))
     assert {job.status for job in world.machine.jobs.values()} == {JobStatus.IN_QUEUE}
 
 
@@ -407,10 +408,10 @@ def test_a_worker_that_comes_back_with_another_job_lost_the_first():
 
 def test_a_job_cancelled_while_its_worker_was_away_is_cancelled_when_it_comes_back():
     world = restored(stored("j1", "w-old"))
-    world.post(state.CancelRequested("j1"))
+    world.post(events.CancelRequested("j1"))
     actions = world.connect("w-old", job_id="j1")
-    assert of(actions, state.SendCancel) == [state.SendCancel("w-old", "j1")]
-    assert of(world.tick(state.RELEASE_GRACE_S + 0.1), state.KillWorker) == [state.KillWorker("w-old")]
+    assert of(actions, events.SendCancel) == [events.SendCancel("w-old", "j1")]
+    assert of(world.tick(machine.RELEASE_GRACE_S + 0.1), events.KillWorker) == [events.KillWorker("w-old")]
 
 
 def test_suspending_puts_running_jobs_back_without_an_end():
@@ -424,32 +425,32 @@ def test_suspending_puts_running_jobs_back_without_an_end():
 def test_an_object_that_comes_back_belongs_to_the_client_that_claims_it():
     world = restored()
     world.connect("w-old", instances=("a",))
-    world.post(state.ClientCame("kernel", ("a",)))
-    assert not of(world.tick(state.ORPHAN_GRACE_S + 1), state.DropInstance)
-    actions = world.post(state.ClientLeft("kernel"))
-    assert of(actions, state.DropInstance) == [state.DropInstance("w-old", "a")]
+    world.post(events.ClientCame("kernel", ("a",)))
+    assert not of(world.tick(machine.ORPHAN_GRACE_S + 1), events.DropInstance)
+    actions = world.post(events.ClientLeft("kernel"))
+    assert of(actions, events.DropInstance) == [events.DropInstance("w-old", "a")]
 
 
 def test_a_claim_may_come_before_the_worker():
     world = restored()
-    world.post(state.ClientCame("kernel", ("a",)))
+    world.post(events.ClientCame("kernel", ("a",)))
     world.connect("w-old", instances=("a",))
-    assert not of(world.tick(state.ORPHAN_GRACE_S + 1), state.DropInstance)
+    assert not of(world.tick(machine.ORPHAN_GRACE_S + 1), events.DropInstance)
 
 
 def test_an_object_that_nobody_claims_is_released():
     world = restored()
     world.connect("w-old", instances=("a",))
-    assert not of(world.tick(state.ORPHAN_GRACE_S - 1), state.DropInstance)
-    assert of(world.tick(2), state.DropInstance) == [state.DropInstance("w-old", "a")]
+    assert not of(world.tick(machine.ORPHAN_GRACE_S - 1), events.DropInstance)
+    assert of(world.tick(2), events.DropInstance) == [events.DropInstance("w-old", "a")]
 
 
 def test_deleting_an_endpoint_ends_its_jobs_and_workers():
     world = World()
     worker = world.running()
     world.submit("j2", NUMPY)
-    actions = world.post(state.EndpointDeleted("ep"))
-    assert of(actions, state.KillWorker) == [state.KillWorker(worker)]
+    actions = world.post(events.EndpointDeleted("ep"))
+    assert of(actions, events.KillWorker) == [events.KillWorker(worker)]
     assert {job.status for job in world.finished.values()} == {JobStatus.CANCELLED}
     assert world.machine.is_idle
 
@@ -458,18 +459,18 @@ def test_a_job_that_no_worker_will_make_room_for_is_told_why_once():
     world = World(workers_max=1)
     world.connect("w1")
     world.submit("j1", PLAIN._replace(instance="Counter_1"), client_id="c")
-    world.post(state.JobFinished("w1", "j1"))
+    world.post(events.JobFinished("w1", "j1"))
     world.ready(NUMPY)
-    told = of(world.submit("j2", NUMPY), state.PhaseChanged)
-    assert told == [state.PhaseChanged("j2", state.ALL_HELD)]
-    assert not of(world.tick(0.25), state.PhaseChanged)
-    assert of(world.post(state.InstanceReleased("Counter_1")), state.StopWorker)
+    told = of(world.submit("j2", NUMPY), events.PhaseChanged)
+    assert told == [events.PhaseChanged("j2", machine.ALL_HELD)]
+    assert not of(world.tick(0.25), events.PhaseChanged)
+    assert of(world.post(events.InstanceReleased("Counter_1")), events.StopWorker)
 
 
 def busy_with_short_runs(world: World) -> str:
     worker = world.running("j0")
     world.now += 0.001
-    world.post(state.JobFinished(worker, "j0"))
+    world.post(events.JobFinished(worker, "j0"))
     world.submit("j1")
     return worker
 
@@ -477,10 +478,10 @@ def busy_with_short_runs(world: World) -> str:
 def test_a_worker_with_short_runs_is_sent_jobs_ahead_and_goes_on_by_itself():
     world = World(workers_max=1)
     worker = busy_with_short_runs(world)
-    assert of(world.submit("j2"), state.SendJob) == [state.SendJob(worker, "j2")]
+    assert of(world.submit("j2"), events.SendJob) == [events.SendJob(worker, "j2")]
     assert world.machine.jobs["j2"].status is JobStatus.IN_QUEUE
-    actions = world.post(state.JobFinished(worker, "j1"))
-    assert not of(actions, state.SendJob)
+    actions = world.post(events.JobFinished(worker, "j1"))
+    assert not of(actions, events.SendJob)
     assert world.machine.jobs["j2"].status is JobStatus.IN_PROGRESS
 
 
@@ -488,19 +489,21 @@ def test_a_long_run_gives_back_what_waits_behind_it():
     world = World(workers_max=2)
     worker = busy_with_short_runs(world)
     world.submit("j2")
-    (other,) = of(world.done, state.StartWorker)[1:]
-    assert not of(world.connect(other.worker_id), state.SendJob)
-    assert of(world.tick(0.25), state.RecallJobs) == [state.RecallJobs(worker)]
-    actions = world.post(state.JobsReturned(worker, ("j2",)))
-    assert of(actions, state.SendJob) == [state.SendJob(other.worker_id, "j2")]
+    (other,) = of(world.done, events.StartWorker)[1:]
+    assert not of(world.connect(other.worker_id), events.SendJob)
+    assert of(world.tick(0.25), events.RecallJobs) == [events.RecallJobs(worker)]
+    actions = world.post(events.JobsReturned(worker, ("j2",)))
+    assert of(actions, events.SendJob) == [events.SendJob(other.worker_id, "j2")]
 
 
 def test_cancelling_a_job_that_was_sent_ahead_tells_its_worker():
     world = World(workers_max=1)
     worker = busy_with_short_runs(world)
     world.submit("j2")
-    assert of(world.post(state.CancelRequested("j2")), state.SendCancel) == [state.SendCancel(worker, "j2")]
-    assert not of(world.post(state.JobFinished(worker, "j1")), state.SendJob)
+    assert of(world.post(events.CancelRequested("j2")), events.SendCancel) == [
+        events.SendCancel(worker, "j2")
+    ]
+    assert not of(world.post(events.JobFinished(worker, "j1")), events.SendJob)
     assert world.machine.workers[worker].status is WorkerStatus.IDLE
 
 
@@ -509,7 +512,7 @@ def test_jobs_sent_ahead_survive_their_worker_without_counting_an_attempt():
     worker = busy_with_short_runs(world)
     for number in (2, 3):
         world.submit(f"j{number}")
-    (start,) = of(world.post(state.WorkerLost(worker, "killed")), state.StartWorker)
+    (start,) = of(world.post(events.WorkerLost(worker, "killed")), events.StartWorker)
     world.connect(start.worker_id)
     assert world.machine.jobs["j1"].attempts == 2
     assert world.machine.jobs["j2"].attempts == 0
@@ -535,7 +538,7 @@ class Rules(RuleBasedStateMachine):
 
     @rule(needs=st.sampled_from([PLAIN, NUMPY]), works=st.booleans())
     def environment(self, needs, works):
-        event = state.EnvironmentReady(needs) if works else state.EnvironmentFailed(needs, "no")
+        event = events.EnvironmentReady(needs) if works else events.EnvironmentFailed(needs, "no")
         self.world.post(event)
 
     @rule(data=st.data())
@@ -546,7 +549,7 @@ class Rules(RuleBasedStateMachine):
         worker = data.draw(st.sampled_from(workers))
         what = data.draw(st.sampled_from(["connect", "finish", "fail", "die", "again", "sent"]))
         if what == "die":
-            self.world.post(state.WorkerLost(worker.id, "killed"))
+            self.world.post(events.WorkerLost(worker.id, "killed"))
         elif what == "connect" and worker.status is WorkerStatus.STARTING:
             self.world.connect(worker.id, worker.environment)
         elif what == "again" and worker.status is not WorkerStatus.STARTING:
@@ -554,15 +557,15 @@ class Rules(RuleBasedStateMachine):
         elif what == "sent" and worker.status is WorkerStatus.BUSY:
             sent = frozenset({worker.job_id})
             self.world.connect(worker.id, worker.environment, finished=sent)
-            self.world.post(state.JobFinished(worker.id, *sent))
+            self.world.post(events.JobFinished(worker.id, *sent))
         elif worker.job_id is not None:
             error = "ValueError" if what == "fail" else None
-            self.world.post(state.JobFinished(worker.id, worker.job_id, error))
+            self.world.post(events.JobFinished(worker.id, worker.job_id, error))
 
     @rule(data=st.data())
     def cancel(self, data):
         if self.submitted:
-            self.world.post(state.CancelRequested(data.draw(st.sampled_from(self.submitted))))
+            self.world.post(events.CancelRequested(data.draw(st.sampled_from(self.submitted))))
 
     @rule(data=st.data(), count=st.integers(0, 8))
     def give_back(self, data, count):
@@ -571,7 +574,7 @@ class Rules(RuleBasedStateMachine):
             worker = data.draw(st.sampled_from(workers))
             kept = list(worker.ahead)[:count]
             returned = tuple(job_id for job_id in worker.ahead if job_id not in kept)
-            self.world.post(state.JobsReturned(worker.id, (*returned, "unknown")))
+            self.world.post(events.JobsReturned(worker.id, (*returned, "unknown")))
 
     @rule(seconds=st.floats(0.1, 70))
     def time_passes(self, seconds):
@@ -579,7 +582,7 @@ class Rules(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(["a", "b"]))
     def release(self, name):
-        self.world.post(state.InstanceReleased(name))
+        self.world.post(events.InstanceReleased(name))
 
     @invariant()
     def every_job_is_in_one_place(self):
@@ -614,9 +617,9 @@ class Rules(RuleBasedStateMachine):
                     case WorkerStatus.STARTING:
                         world.connect(worker.id, worker.environment)
                     case WorkerStatus.BUSY | WorkerStatus.RELEASING:
-                        world.post(state.JobFinished(worker.id, worker.job_id))
+                        world.post(events.JobFinished(worker.id, worker.job_id))
                     case WorkerStatus.STOPPING:
-                        world.post(state.WorkerLost(worker.id, "exited"))
+                        world.post(events.WorkerLost(worker.id, "exited"))
             world.tick(0.25)
         raise AssertionError(f"left over: {world.machine.jobs}")
 
