@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 
+import pytest
 from real import Following, call, cell, spec, until, value_of, values_of
 
+from flash_nb.errors import BackendError
 from flash_nb.jobs import (
     DisplayEvent,
     FinishedEvent,
@@ -280,6 +282,24 @@ async def test_cancelling_closes_a_generator(backend, new_backend, tmp_path):
     endpoint.cancel(request.job_id)
     assert (await job.end()).info.status is JobStatus.CANCELLED
     await until(closed.exists)
+
+
+@contract
+async def test_a_failed_job_is_retried_under_its_id(backend, new_backend, tmp_path):
+    endpoint = await backend.ensure(spec())
+    source = "def f(file):\n    print('on')\n    return open(file).read()"
+    request = call(source, str(tmp_path / "file"))
+    assert (await run(endpoint, request)).info.status is JobStatus.FAILED
+    (tmp_path / "file").write_text("there")
+    other, job = new_backend(), Following()
+    await other.retry(request.job_id, job)
+    event = await job.end()
+    assert value_of(event) == "there"
+    assert (event.info.id, event.info.attempts, job.text) == (request.job_id, 1, "on\n")
+    for job_id in (request.job_id, "nobody"):
+        with pytest.raises(BackendError):
+            await backend.retry(job_id, Following())
+    await other.aclose()
 
 
 @contract

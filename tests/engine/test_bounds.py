@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from pathlib import Path
 
-from real import Following, cell, until, values_of
+from real import Following, call, cell, until, value_of, values_of
 
 from flash_nb.engine.state import Job, Needs
 from flash_nb.engine.store import MAX_EVENTS_PER_JOB, Store
@@ -76,6 +77,46 @@ def test_a_job_that_prints_without_end_is_bounded(world):
     asyncio.run(scenario())
 
 
+def test_items_are_kept_beyond_that_bound_and_take_no_room_from_text(world):
+    source = "def f(count):\n    for n in range(count): yield n\n    print('end')"
+    count = 2 * MAX_EVENTS_PER_JOB
+
+    async def scenario():
+        async with world.endpoint() as endpoint:
+            job, request = Following(), call(source, count)
+            endpoint.run(request, job)
+            assert value_of(await job.end()) == job.items == list(range(count))
+            late = Following()
+            world.backend().attach(request.job_id, late)
+            await late.end()
+            assert late.items == list(range(count))
+            assert late.text == "end\n"
+
+    asyncio.run(scenario())
+
+
+def test_a_database_of_an_engine_of_before_goes_on(world):
+    """Columns were added since."""
+
+    async def before():
+        store = Store(world.home / "engine.sqlite")
+        store.save_job(job("old", ended_at=time.time()), None, frames.encode({"type": "done"}))
+        store.close()
+        with sqlite3.connect(world.home / "engine.sqlite") as db:
+            for column in ("former_attempts", "webhook", "webhook_due"):
+                db.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
+
+    async def scenario():
+        async with world.endpoint() as endpoint:
+            job = Following()
+            endpoint.run(call("def f(): return 1"), job)
+            assert value_of(await job.end()) == 1
+            assert "old" in {known["id"] for known in await world.call("jobs")}
+
+    asyncio.run(before())
+    asyncio.run(scenario())
+
+
 def job(job_id: str, *, ended_at: float | None, endpoint: str = "ep") -> Job:
     status = JobStatus.IN_QUEUE if ended_at is None else JobStatus.COMPLETED
     return Job(job_id, endpoint, Needs("3"), 0.0, 1e12, status=status, ended_at=ended_at)
@@ -129,9 +170,11 @@ def test_the_store_counts_events_of_unfinished_jobs(tmp_path):
         for number in range(3):
             store.save_event("open", number, {"n": number})
             store.save_event("done", number, {"n": number})
+            store.save_event("open", 10 + number, {"type": "item", "index": number, "value": ""})
         await store.flushed()
         assert store.event_counts() == {"open": 3}
-        assert store.events("open", 2) == [(2, {"n": 2})]
+        assert store.events("open", 2)[0] == (2, {"n": 2})
+        assert [number for number, _ in store.events("open", 2)] == [2, 10, 11, 12]
         writing.cancel()
         store.close()
 
