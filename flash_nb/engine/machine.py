@@ -22,6 +22,9 @@ A worker::
                  │        │          └── let go in time ─> IDLE, else KillWorker
                  └────────┴─> STOPPING ─> gone (WorkerLost at any point: its job is queued again)
 
+A job that ended without completing may be retried: it waits again, under the id of a new run
+(`Job.next_run_id`), so that what a worker still says of the former one is about no job here.
+
 Jobs with the same needs (`Job.needs`) wait in one line, so that scheduling looks at the head of
 each line and not at every job.
 

@@ -6,10 +6,11 @@ values that it reads (see `capture`); arguments and results are pickles.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
-from flash_nb.errors import ResourceError
+from flash_nb.errors import ResourceError, did_you_mean
 from flash_nb.resources.serverless import ServerlessResource
 from flash_nb.sdk.code import ObjectCode
 from flash_nb.sdk.function import RemoteFunction
@@ -30,12 +31,15 @@ def remote(  # noqa: PLR0917 - the documented signature
     method: str | None = None,
     path: str | None = None,
     strict: bool = False,
+    **_misspelt: NoReturn,
 ) -> Callable[[Any], Remote]:
     """Run the decorated function, or the methods of the decorated class, on a resource.
 
     ``await f(x)`` gives a `JobOutput`; a `JobOutput` among the arguments stands for its output.
-    ``f.submit(x)`` gives a `Job` at once. Objects of a decorated class live on one worker and keep
-    their state until `close`, or until this process ends.
+    ``f.submit(x)`` gives a `Job` at once. ``f.stream(x)`` gives what a generator
+    yields, item by item, for ``async for`` or ``for``; ``f.options(timeout=60)(x)`` runs one call with a
+    time-out, time to live or webhook of its own. Objects of a decorated class live on one worker and
+    keep their state until `close`, or until this process ends.
 
     On a load-balanced resource the function serves ``method path``, and ``await f(x)`` gives what that
     route answers; see `RemoteRoute`. On a resource with an image of your own the function runs here
@@ -56,9 +60,11 @@ def remote(  # noqa: PLR0917 - the documented signature
             ``f.carries()`` say which.
 
     Raises:
-        ResourceError: `resource_config` is not a resource.
+        ResourceError: `resource_config` is not a resource, or there is no such parameter.
         ScopeError: The code reads outside names in spite of `strict`.
     """
+    if _misspelt:
+        raise _no_such_parameter(*_misspelt)
     if not isinstance(resource_config, ServerlessResource):
         raise ResourceError(
             f"@remote needs a resource, not {resource_config!r}.",
@@ -79,6 +85,15 @@ def remote(  # noqa: PLR0917 - the documented signature
         return _made(target, options, method, path)
 
     return decorate
+
+
+def _no_such_parameter(name: str, *_: str) -> ResourceError:
+    allowed = [word for word in inspect.signature(remote).parameters if not word.startswith("_")]
+    near = did_you_mean(name, allowed)
+    return ResourceError(
+        f"@remote has no parameter {name!r}{near or '.'}",
+        hint=f"They are {', '.join(allowed)}; workersMax, env and the like belong to the resource.",
+    )
 
 
 def _made(target: Any, options: RemoteOptions, method: str | None, path: str | None) -> Remote:
