@@ -114,11 +114,15 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """What a worker answered; the names of `headers` are in lower case."""
+    """What a worker answered; the names of `headers` are in lower case.
+
+    `note` is what the caller should hear of how the answer was had; usually nothing.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    note: str = ""
 
 
 class Endpoint(Protocol):

@@ -2,6 +2,8 @@
 
 If the stream breaks, the engine has died: it is started again, and every job that has not finished
 here is submitted again under its id. The engine runs those it lost, and follows those it knows.
+
+If somebody deletes an endpoint that is used here, the next job or request has it made again, and says so.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import Any
 
 from flash_nb import errors
 from flash_nb.backends.base import EndpointSpec, HttpRequest, HttpResponse, JobRequest, OnEvent
-from flash_nb.errors import BackendError, EngineError, FlashError
+from flash_nb.errors import BackendError, EndpointNotFoundError, EngineError, FlashError
 from flash_nb.jobs import (
     ClearEvent,
     DisplayEvent,
@@ -123,6 +125,7 @@ class EngineClient(asyncio.Protocol):
         self.welcome: asyncio.Future[Header] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
         self.stopped = False
+        self.on_no_endpoint: Callable[[str], None] | None = None
 
     @classmethod
     async def open(cls, state: EngineState, client_id: str, instances: Sequence[str] = ()) -> EngineClient:
@@ -195,6 +198,9 @@ class EngineClient(asyncio.Protocol):
                 case "response":
                     if (request := self._requests.get(header["request"])) is not None:
                         request.take(header, buffers)
+                case "no_endpoint":
+                    if self.on_no_endpoint is not None:
+                        self.on_no_endpoint(header["job"])
                 case "welcome":
                     self.welcome.set_result(header)
                 case "stopping":
@@ -302,6 +308,10 @@ class _OpenRequest:
 
     def take(self, header: Header, buffers: Sequence[Buffer]) -> None:
         """Take a piece of the answer."""
+        if header.get("no_endpoint"):
+            if not self.response.done():
+                self.response.set_exception(EndpointNotFoundError(header["broken"]))
+            return
         if "broken" in header:
             self.fail(f"No answer: {header['broken']}.")
             return
@@ -343,7 +353,12 @@ class LocalEndpoint:
     async def request(self, request: HttpRequest) -> HttpResponse:
         """Send a request to a worker."""
         client = await self._backend.client()
-        return await client.request(self.id, request)
+        try:
+            return await client.request(self.id, request)
+        except EndpointNotFoundError:  # no worker has seen the request
+            note = await self._backend.make_again(self.id)
+        client = await self._backend.client()
+        return replace(await client.request(self.id, request), note=note)
 
 
 @dataclass(slots=True)
@@ -414,6 +429,7 @@ class LocalBackend:
         async with self._connecting:
             if self._client is None or self._client.closed.done():
                 self._client = await connect(self._settings, self._client_id, instances=[*self._instances])
+                self._client.on_no_endpoint = self._endpoint_is_gone
                 self._spawn(self._watch(self._client))
             return self._client
 
@@ -466,6 +482,37 @@ class LocalBackend:
         """Forget a remote object."""
         self._instances.discard(instance)
         self._tell({"type": "release", "instance": instance})
+
+    async def make_again(self, endpoint_id: str) -> str:
+        """Make an endpoint again that was deleted; return a line for people unless another job did.
+
+        Raises:
+            BackendError: It cannot be had.
+        """
+        spec = self._specs[endpoint_id]
+        client = await self.client()
+        answer = await client.call("ensure", spec=_wire(spec))
+        if not answer["created"]:
+            return ""
+        return f"flash_nb: the endpoint {spec.name!r} had been deleted; it was made again.\n"
+
+    def _endpoint_is_gone(self, job_id: str) -> None:
+        self._spawn(self._submit_again(job_id))
+
+    async def _submit_again(self, job_id: str) -> None:
+        job = self._open_jobs[job_id]
+        try:
+            note = await self.make_again(job.header["endpoint"])
+            client = await self.client()
+        except FlashError as error:
+            if job_id in self._open_jobs:
+                self._fail_open_job(job_id, f"its endpoint was deleted and cannot be made again: {error}")
+            return
+        if job_id not in self._open_jobs:  # the engine died meanwhile, and was given up
+            return
+        if note:
+            job.on_event(StreamEvent("stderr", note))  # a phase is not shown where a function was called
+        self._send_job(client, job_id)
 
     def _tell(self, header: Header) -> None:
         if self._client is not None:
@@ -533,11 +580,13 @@ class LocalBackend:
         return True
 
     def _fail_open_jobs(self, error: str) -> None:
-        jobs, self._open_jobs = self._open_jobs, {}
-        for job_id, job in jobs.items():
-            endpoint_id = job.header.get("endpoint", "")
-            info = JobInfo(job_id, endpoint_id, JobStatus.FAILED, 0.0, error=error)
-            job.on_event(FinishedEvent(info, None, ()))
+        for job_id in list(self._open_jobs):
+            self._fail_open_job(job_id, error)
+
+    def _fail_open_job(self, job_id: str, error: str) -> None:
+        job = self._open_jobs.pop(job_id)
+        info = JobInfo(job_id, job.header.get("endpoint", ""), JobStatus.FAILED, 0.0, error=error)
+        job.on_event(FinishedEvent(info, None, ()))
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)

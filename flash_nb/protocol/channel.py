@@ -20,6 +20,7 @@ Engine to kernel::
     reply       call, result | error
     event       job, event, number            status, phase, stream, display, result, clear, item, stored
     done        job, snapshot                 buffers: the result, its values; the last frame of a job
+    no_endpoint job                           its endpoint was deleted: ensure it, and submit the job again
     stopping    …                             somebody ends the engine: do not start it again by yourself
 
 Worker to engine: ``worker`` (hello), ``event``, ``done``, ``released``, ``returned``; engine to

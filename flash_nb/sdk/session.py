@@ -13,8 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 from flash_nb.backends.base import Backend, Endpoint, EndpointSpec, HttpRequest, HttpResponse, JobRequest
-from flash_nb.jobs import FinishedEvent, JobEvent, JobInfo, JobStatus, new_job_id
+from flash_nb.jobs import FinishedEvent, JobEvent, JobInfo, JobStatus, StreamEvent, new_job_id
 from flash_nb.loop import LoopThread, Mailbox
+from flash_nb.resources.env import parse_env
 from flash_nb.resources.serverless import ScalerType, ServerlessResource
 from flash_nb.sdk import outputs
 from flash_nb.sdk.app import ServedApp
@@ -76,7 +77,10 @@ class Session:
         except asyncio.CancelledError:
             answer.cancel()
             raise
-        return answer.result()
+        response = answer.result()
+        if response.note:
+            outputs.show(StreamEvent("stderr", response.note))
+        return response
 
     def submit(
         self,
@@ -185,7 +189,7 @@ def endpoint_spec(resource: ServerlessResource, app: ServedApp | None = None) ->
         hash=resource.config_hash,
         hardware=resource.describe(),
         gpu_count=0 if resource.is_cpu else resource.gpuCount,
-        env=dict(resource.env),
+        env=_env(resource),
         workers_min=resource.workersMin,
         workers_max=resource.workersMax,
         idle_timeout_s=float(resource.idleTimeout),
@@ -199,6 +203,12 @@ def endpoint_spec(resource: ServerlessResource, app: ServedApp | None = None) ->
         system=app.system if app else (),
         allow_apt=app.allow_apt if app else False,
     )
+
+
+def _env(resource: ServerlessResource) -> dict[str, str]:
+    """Return the variables of a resource's workers: its own win over its template's, as on Runpod."""
+    template = parse_env(resource.template.env) if resource.template else {}
+    return {**template, **resource.env}
 
 
 def _volume(resource: ServerlessResource) -> str | None:

@@ -7,7 +7,7 @@ import time
 
 from real import Following, cell, spec, until, values_of
 
-from flash_nb.jobs import JobStatus
+from flash_nb.jobs import JobStatus, StreamEvent
 
 MEET = """
 import os, pathlib, time
@@ -130,7 +130,7 @@ def test_a_worker_that_cannot_start_is_an_error_and_not_a_loop(world):
     asyncio.run(scenario())
 
 
-def test_deleting_an_endpoint_cancels_its_jobs_and_ends_its_workers(world):
+def test_deleting_an_endpoint_cancels_its_jobs_and_ends_its_workers_until_it_is_used_again(world):
     async def scenario():
         async with world.endpoint() as endpoint:
             job = Following()
@@ -139,8 +139,11 @@ def test_deleting_an_endpoint_cancels_its_jobs_and_ends_its_workers(world):
             await world.call("delete", endpoint_id=endpoint.id)
             assert (await job.end()).info.status is JobStatus.CANCELLED
             await until(lambda: not world.workers())
-            late = await run(endpoint, cell("x = 1", "x"))
-            assert late.info.status is JobStatus.FAILED
-            assert "does not exist any more" in late.info.error
+            late = [Following() for _ in range(3)]
+            for job in late:
+                endpoint.run(cell("x = 1", "x"), job)
+            assert [values_of(await job.end()) for job in late] == [{"x": 1}] * 3
+            said = [event.text for job in late for event in job.events if isinstance(event, StreamEvent)]
+            assert said == ["flash_nb: the endpoint 'test' had been deleted; it was made again.\n"]
 
     asyncio.run(scenario())
