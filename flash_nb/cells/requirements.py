@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -109,6 +110,7 @@ def merge(explicit: Iterable[str], inferred: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(named, key=lambda text: (named[text], text)))
 
 
+@lru_cache(maxsize=1024)  # asked anew at every call of a remote function
 def requirement_name(text: str) -> str:
     """Return the canonical name of the distribution that a requirement is about.
 
