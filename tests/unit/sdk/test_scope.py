@@ -6,12 +6,13 @@ import __future__
 import builtins
 import contextlib
 import math
+import random
 import sys
 from dataclasses import replace
 from textwrap import dedent
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flash_nb.cells.definitions import find_definitions, names_remote, without_decorators
@@ -340,12 +341,13 @@ SIMPLE = (
     "pass",
     "import math as gone",
     "del b",
-    "global gone\ngone = 1",
+    "def inner():\n    global gone\n    gone = 1",
     "def gone(): return here",
 )
 COMPOUND = (
     "if {e}:\n{1}\nelse:\n{2}",
     "for x in [{e}]:\n{1}\nelse:\n{2}",
+    "for x in [{e}][1:]:\n{1}",
     "while {e}:\n    break\n{1}\nelse:\n{2}",
     "try:\n{1}\nexcept NameError:\n{2}",
     "try:\n{1}\nexcept ValueError:\n{2}",
@@ -360,6 +362,7 @@ EXPRESSIONS = (
     "({0} or {1})",
     "({0} if {1} else {2})",
     "[{0} for b in [{1}]]",
+    "[{0} for b in [{1}][1:]]",
     "[gone for gone in [{0}, {1}]]",
     "(lambda b: {0})",
     "(b := {0})",
@@ -367,34 +370,36 @@ EXPRESSIONS = (
 )
 
 
-@st.composite
-def bodies(draw, depth=2):
-    pick = lambda choices: draw(st.sampled_from(choices))  # noqa: E731
+class Writer:
+    """Writes functions at random: hypothesis, left to choose each part, repeats itself."""
 
-    def expression(level):
-        if level == 0 or draw(st.booleans()):
-            return pick(["a", "b", "here", "gone", "other", "0", "[]"])
-        return pick(EXPRESSIONS).format(*(expression(level - 1) for _ in range(3)))
+    def __init__(self, seed):
+        self.random = random.Random(seed)
 
-    def block(level, size):
-        return [statement(level) for _ in range(draw(st.integers(1, size)))]
+    def expression(self, level):
+        if level == 0 or self.random.random() < 0.4:
+            return self.random.choice(["a", "b", "here", "gone", "other", "0", "1", "[]"])
+        form = self.random.choice(EXPRESSIONS)
+        return form.format(*(self.expression(level - 1) for _ in range(3)))
 
-    def indented(level):
-        return "\n".join("    " + line for each in block(level - 1, 2) for line in each.splitlines())
+    def block(self, level):
+        lines = [
+            line for _ in range(self.random.randint(1, 3)) for line in self.statement(level).splitlines()
+        ]
+        return "\n".join("    " + line for line in lines)
 
-    def statement(level):
-        compound = level > 0 and draw(st.booleans())
-        form = pick(COMPOUND if compound else SIMPLE)
-        inner = {"1": indented(level), "2": indented(level)} if compound else {}
-        return form.format("", *inner.values(), e=expression(2), n=pick(["a", "b", "here", "gone"]))
+    def statement(self, level):
+        name = self.random.choice(["a", "b", "here", "gone"])
+        if level == 0 or self.random.random() < 0.3:
+            return self.random.choice(SIMPLE).format(e=self.expression(2), n=name)
+        form = self.random.choice(COMPOUND)
+        return form.format("", self.block(level - 1), self.block(level - 1), e=self.expression(1), n=name)
 
-    return "\n".join("    " + line for each in block(depth, 4) for line in each.splitlines())
 
-
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(bodies(), st.sampled_from([0, 1, [1]]))
-def test_what_is_refused_never_works(body, argument):
-    source = f"def f(a, b=1):\n{body}\n"
+@settings(max_examples=2000, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([0, 1, [1]]))
+def test_what_is_refused_never_works(seed, argument):
+    source = f"def f(a, b=1):\n{Writer(seed).block(2)}\n"
     namespace = {"here": 1, "suppress": contextlib.suppress}
     with contextlib.suppress(SyntaxError):  # a name both global and local
         code = compile(source, "<generated>", "exec", dont_inherit=True)
