@@ -240,16 +240,21 @@ class Engine:
 
     def jobs(self) -> Any:
         """Return the newest jobs, the newest first."""
+        return self.call("jobs")
+
+    def call(self, method: str, **params: Any) -> Any:
+        """Make a call of the control plane, as another client; return its answer."""
         script = (
-            "import asyncio, json\n"
+            "import asyncio, json, sys\n"
             "from flash_nb.backends.local import connect\n"
             "from flash_nb.settings import load\n"
-            "async def jobs():\n"
+            "async def call(method, params):\n"
             "    client = await connect(load(), 'test', start=False)\n"
-            "    print(json.dumps(await client.call('jobs')))\n"
-            "asyncio.run(jobs())"
+            "    print(json.dumps(await client.call(method, **json.loads(params))))\n"
+            "asyncio.run(call(*sys.argv[1:]))"
         )
-        ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        command = [sys.executable, "-c", script, method, json.dumps(params)]
+        ran = subprocess.run(command, capture_output=True, text=True, check=True)
         return json.loads(ran.stdout)
 
     @staticmethod
