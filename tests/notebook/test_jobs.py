@@ -15,7 +15,7 @@ import pytest
 from conftest import Engine, Kernel, wait_for
 from test_remote import SETUP, run
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
+sys.path.append(str(Path(__file__).parents[1] / "engine"))
 
 from test_downloads import requirement
 
