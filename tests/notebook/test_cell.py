@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Kernel
+from kernels import Kernel
 
 # name of the case -> local cell before, remote cell, {expression: value after}
 CASES = {

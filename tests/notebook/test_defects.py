@@ -8,7 +8,7 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from conftest import Engine, Kernel, wait_for
+from kernels import Engine, Kernel, wait_for
 
 
 def run(kernel: Kernel, code: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conftest import Kernel
+from kernels import Kernel
 
 
 def test_functions(kernel: Kernel) -> None:

@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Engine, Kernel, Reply
+from kernels import Engine, Kernel, Reply
 
 FOLDER = Path(__file__).parent / "documentation"
 FILES = sorted(FOLDER.glob("*.py"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Engine, Kernel
+from kernels import Engine, Kernel
 
 
 def number(kernel: Kernel) -> int:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Engine, Kernel
+from kernels import Engine, Kernel
 
 
 def test_load_twice_reload_unload(kernel: Kernel) -> None:

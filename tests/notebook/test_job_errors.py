@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from conftest import Kernel
+from kernels import Kernel
 
 
 def run(kernel: Kernel, code: str) -> str:

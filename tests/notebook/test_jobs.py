@@ -9,15 +9,11 @@ import subprocess
 import sys
 import textwrap
 import threading
-from pathlib import Path
 
 import pytest
-from conftest import Engine, Kernel, wait_for
-from test_remote import SETUP, run
-
-sys.path.append(str(Path(__file__).parents[1] / "engine"))
-
+from kernels import Engine, Kernel, wait_for
 from test_downloads import requirement
+from test_remote import SETUP, run
 
 FUNCTIONS = """
 import pathlib

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Kernel
+from kernels import Kernel
 
 # name -> remote cell, the text/plain of its result (None: no result), other types in its bundle
 RESULTS = {

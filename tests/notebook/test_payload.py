@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-from conftest import Kernel
+from kernels import Kernel
 
 SETUP = """
 import flash_nb

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from conftest import Kernel
+from kernels import Kernel
 
 
 def run(kernel: Kernel, code: str) -> str:

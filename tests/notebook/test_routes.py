@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Kernel
+from kernels import Kernel
 
 SETUP = """
 from flash_nb import CpuLiveLoadBalancer, CpuLiveServerless, LiveLoadBalancer, remote

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 import pytest
-from conftest import Engine, Kernel, wait_for
+from kernels import Engine, Kernel, wait_for
 from test_remote import SETUP, run
 
 GENERATORS = """

@@ -1,0 +1,286 @@
+"""A real kernel and a real engine, as a front end and a terminal see them."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import queue
+import re
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.manager import KernelManager
+
+TIMEOUT_S = 60
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass
+class Display:
+    """One output area with rich data; `data` is what it shows now."""
+
+    data: dict[str, Any]
+    display_id: str | None = None
+    updates: int = 0
+
+    @property
+    def text(self) -> str:
+        return str(self.data.get("text/plain", ""))
+
+
+@dataclass
+class Reply:
+    """What one cell has brought until now, as a front end would show it.
+
+    Attributes:
+        order: What came, in order: ``stdout``, ``stderr``, ``display``, ``result``, ``error``, …
+    """
+
+    id: str
+    status: str = ""
+    stdout: str = ""
+    stderr: str = ""
+    displays: list[Display] = field(default_factory=list)
+    result: dict[str, Any] | None = None
+    ename: str = ""
+    evalue: str = ""
+    traceback: str = ""
+    paged: str = ""
+    order: list[str] = field(default_factory=list)
+    idle: bool = False
+    clear_next: bool = False
+
+    @property
+    def done(self) -> bool:
+        return self.idle and bool(self.status)
+
+    @property
+    def record(self) -> str:
+        """The job record as text; empty if there is none."""
+        records = [display.text for display in self.displays if _is_record(display)]
+        assert len(records) <= 1, f"more than one record: {records}"
+        return records[0] if records else ""
+
+    @property
+    def shown(self) -> list[Display]:
+        """The displays without the record."""
+        return [display for display in self.displays if not _is_record(display)]
+
+    def ok(self) -> Reply:
+        """Return it, if the cell succeeded."""
+        assert self.status == "ok", f"{self.status}: {self.traceback or self.evalue}\n{self.stderr}"
+        return self
+
+
+def _is_record(display: Display) -> bool:
+    return (display.display_id or "").startswith("flash-")
+
+
+class Kernel:
+    """A kernel with a front end that only takes notes."""
+
+    def __init__(self, client: BlockingKernelClient, manager: KernelManager) -> None:
+        self._client = client
+        self._manager = manager
+        self._replies: dict[str, Reply] = {}
+
+    def run(self, code: str, timeout: float = TIMEOUT_S) -> Reply:
+        """Execute a cell and wait for its end."""
+        return self.wait(self.start(code), timeout=timeout)
+
+    def remote(self, body: str, options: str = "", timeout: float = TIMEOUT_S) -> Reply:
+        """Execute a remote cell and wait for its end."""
+        return self.run(f"%%flash_remote {options}\n{textwrap.dedent(body).strip()}", timeout)
+
+    def start(self, code: str) -> Reply:
+        """Execute a cell without waiting."""
+        return self.start_as_is(textwrap.dedent(code).strip())
+
+    def start_as_is(self, code: str) -> Reply:
+        """Execute a cell without taking off its indentation and its blank lines."""
+        return self._note(self._client.execute(code, stop_on_error=True))
+
+    def wait(
+        self,
+        reply: Reply,
+        until: Callable[[Reply], object] = lambda reply: reply.done,
+        timeout: float = TIMEOUT_S,
+    ) -> Reply:
+        """Take messages until something holds of a reply."""
+        give_up_at = time.monotonic() + timeout
+        while not until(reply):
+            left = give_up_at - time.monotonic()
+            assert left > 0, f"it did not come in {timeout:g} s: {reply}"
+            if reply.idle and not reply.status:
+                self._take_reply(left)
+            else:
+                assert not reply.done, f"the cell ended before it came: {reply}"
+                self._take_output(left)
+        return reply
+
+    def value(self, expression: str) -> Any:
+        """Return the value of an expression in the kernel, by its repr."""
+        request = self._client.execute("", silent=True, user_expressions={"value": f"repr(({expression}))"})
+        reply = self.wait(self._note(request))
+        answer = json.loads(reply.evalue)["value"]
+        assert answer["status"] == "ok", answer
+        text = ast.literal_eval(answer["data"]["text/plain"])
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return text
+
+    def interrupt(self) -> None:
+        """Press the stop button."""
+        self._manager.interrupt_kernel()
+
+    def _note(self, message_id: str) -> Reply:
+        return self._replies.setdefault(message_id, Reply(message_id))
+
+    def _take_reply(self, timeout: float) -> None:
+        try:
+            message = self._client.get_shell_msg(timeout=timeout)
+        except queue.Empty:
+            return
+        reply = self._replies.get(message["parent_header"].get("msg_id"))
+        if reply is not None and message["msg_type"] == "execute_reply":
+            content = message["content"]
+            reply.status = content["status"]
+            if not reply.ename:  # a UsageError is text on stderr, not an error message
+                reply.ename, reply.evalue = content.get("ename", ""), content.get("evalue", "")
+            for payload in content.get("payload", ()):
+                if payload["source"] == "page":
+                    reply.paged += _ANSI.sub("", payload["data"]["text/plain"])
+            if content.get("user_expressions"):
+                reply.evalue = json.dumps(content["user_expressions"])
+
+    def _take_output(self, timeout: float) -> None:
+        try:
+            message = self._client.get_iopub_msg(timeout=timeout)
+        except queue.Empty:
+            return
+        reply = self._replies.get(message["parent_header"].get("msg_id"))
+        if reply is not None:
+            self._receive(reply, message["msg_type"], message["content"])
+
+    def _receive(self, reply: Reply, kind: str, content: dict[str, Any]) -> None:
+        if kind == "status":
+            reply.idle = content["execution_state"] == "idle"
+            return
+        if kind == "update_display_data":
+            self._update(content)
+            return
+        if kind == "clear_output":
+            reply.clear_next = True
+            if not content["wait"]:
+                _clear(reply)
+            reply.order.append("clear")
+            return
+        if kind == "execute_input":
+            return
+        _clear(reply)
+        reply.order.append(_add(reply, kind, content))
+
+    def _update(self, content: dict[str, Any]) -> None:
+        for reply in self._replies.values():
+            for display in reply.displays:
+                if display.display_id == content["transient"]["display_id"]:
+                    display.data = content["data"]
+                    display.updates += 1
+
+
+def _clear(reply: Reply) -> None:
+    if reply.clear_next:
+        reply.clear_next = False
+        reply.stdout = reply.stderr = ""
+        reply.displays.clear()
+
+
+def _add(reply: Reply, kind: str, content: dict[str, Any]) -> str:
+    match kind:
+        case "stream":
+            setattr(reply, content["name"], getattr(reply, content["name"]) + content["text"])
+            return str(content["name"])
+        case "display_data":
+            reply.displays.append(Display(content["data"], content.get("transient", {}).get("display_id")))
+            return "record" if _is_record(reply.displays[-1]) else "display"
+        case "execute_result":
+            reply.result = content["data"]
+            return "result"
+        case "error":
+            reply.ename, reply.evalue = content["ename"], content["evalue"]
+            reply.traceback = _ANSI.sub("", "\n".join(content["traceback"]))
+            return "error"
+    return kind
+
+
+class Engine:
+    """The engine of this test session, asked through the command line."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    def status(self) -> Any:
+        return json.loads(self._flash("status").stdout)
+
+    def stop(self) -> None:
+        self._flash("stop")
+
+    def jobs(self) -> Any:
+        """Return the newest jobs, the newest first."""
+        return self.call("jobs")
+
+    def call(self, method: str, **params: Any) -> Any:
+        """Make a call of the control plane, as another client; return its answer."""
+        script = (
+            "import asyncio, json, sys\n"
+            "from flash_nb.backends.local import connect\n"
+            "from flash_nb.settings import load\n"
+            "async def call(method, params):\n"
+            "    client = await connect(load(), 'test', start=False)\n"
+            "    print(json.dumps(await client.call(method, **json.loads(params))))\n"
+            "asyncio.run(call(*sys.argv[1:]))"
+        )
+        command = [sys.executable, "-c", script, method, json.dumps(params)]
+        ran = subprocess.run(command, capture_output=True, text=True, check=True)
+        return json.loads(ran.stdout)
+
+    @staticmethod
+    def _flash(command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "flash_nb", "engine", command, "--json"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+def wait_for(condition: Callable[[], object], timeout: float = 10) -> None:
+    """Wait until something holds that nobody tells us of."""
+    give_up_at = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < give_up_at, f"it did not hold within {timeout:g} s"
+        time.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has used."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
