@@ -28,7 +28,7 @@ class CpuInstanceType(Choice):
 
     @property
     def vcpu(self) -> int:
-        """Virtual CPUs."""
+        """How many virtual CPUs it has."""
         return int(self.value.split("-")[1])
 
     @property

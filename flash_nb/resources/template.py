@@ -48,7 +48,7 @@ class PodTemplate(Declared):
         Args:
             name: Its name, if the user gave none. Runpod wants names to be unique in an account.
             image: The image to run.
-            disk_gb: The container disk, if the user gave none.
+            disk_gb: The container disk in GB, if the user gave none.
             env: The variables of the endpoint; they win over those declared here.
         """
         return {
