@@ -78,7 +78,10 @@ def _capture(codes: Sequence[ObjectCode]) -> Capture:
     collector: Collector = codes[0].collector()
     for code in codes[1:]:
         code.add_to(collector)
-    return collector.collect()
+    captured = collector.collect()
+    for code in codes:
+        code.check(captured)
+    return captured
 
 
 def _text(captured: Capture) -> list[str]:
