@@ -34,6 +34,7 @@ from flash_nb.sdk.job import Job, settled
 from flash_nb.sdk.objects import RemoteClass, RemoteMethod, RemoteObject
 from flash_nb.sdk.options import RemoteOptions
 from flash_nb.sdk.progress import MapStatus, Progress
+from flash_nb.sdk.route import RemoteRoute
 
 JOBS_PER_WORKER = 8
 DRAW_EVERY_S = 0.25
@@ -469,6 +470,11 @@ def _target(function: Any) -> Mappable:
         raise ResourceError(
             f"{name} is a remote class: its objects have methods to map.",
             hint=f"For example: flash_nb.map({name}().method, items)",
+        )
+    if isinstance(function, RemoteRoute):
+        raise ResourceError(
+            f"{name} is a route: requests have no jobs that could be retried.",
+            hint=f"Send them at once: await asyncio.gather(*({name}(item) for item in items))",
         )
     if not (hasattr(function, "submit") and isinstance(getattr(function, "how", None), RemoteOptions)):
         raise ResourceError(
