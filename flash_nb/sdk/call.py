@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, TypeVar
 
 from flash_nb.errors import SerializationError
 from flash_nb.jobs import Carried, FinishedEvent, JobOutput, JobStatus, new_job_id
@@ -17,6 +17,8 @@ from flash_nb.sdk.session import current_session
 from flash_nb.sdk.stream import StreamHere
 from flash_nb.worker.codec import decode
 from flash_nb.worker.frames import Buffer
+
+T = TypeVar("T")
 
 
 def submit(
@@ -49,6 +51,12 @@ def submit(
     )
     job.carried = carried
     return job
+
+
+def called(name: str, coroutine: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+    """Give a coroutine the name of the user's function: "coroutine 'f' was never awaited"."""
+    coroutine.__qualname__ = name  # type: ignore[attr-defined]  # its type does not say so
+    return coroutine
 
 
 def _decode(event: FinishedEvent, resolve: Callable[[str], Any]) -> Any:

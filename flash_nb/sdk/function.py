@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from flash_nb.jobs import Carried, JobOutput
 from flash_nb.sdk.arguments import Arguments
-from flash_nb.sdk.call import run_here, stream_here, submit
+from flash_nb.sdk.call import called, run_here, stream_here, submit
 from flash_nb.sdk.code import Code
 from flash_nb.sdk.job import Job
 from flash_nb.sdk.options import RemoteOptions
@@ -36,11 +36,9 @@ class RemoteFunction:
         if function is not None:
             functools.update_wrapper(self, function)
 
-    async def __call__(self, *args: Any, **kwargs: Any) -> JobOutput:
+    def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, JobOutput]:
         """Run the function on its resource; see `submit` for what can be refused."""
-        if self.how.local and self._function is not None:
-            return await run_here(self._function, args, kwargs)
-        return await self.submit(*args, **kwargs)
+        return called(self._code.name, self._run(args, kwargs))
 
     def submit(self, *args: Any, **kwargs: Any) -> Job:
         """Start the function on its resource; return its job at once.
@@ -96,6 +94,11 @@ class RemoteFunction:
             UndefinedNameError: It reads names that exist nowhere.
         """
         return self._code.check(self._code.collector().collect())
+
+    async def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobOutput:
+        if self.how.local and self._function is not None:
+            return await run_here(self._function, args, kwargs)
+        return await self.submit(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<remote function {self._code.name} on {self.how.resource.name}>"

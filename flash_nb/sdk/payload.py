@@ -9,12 +9,13 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from flash_nb.errors import SerializationError
 from flash_nb.jobs import FinishedEvent, JobOutput
 from flash_nb.sdk.arguments import plain
+from flash_nb.sdk.call import called
 from flash_nb.sdk.capture import MAX_PAYLOAD_BYTES
 from flash_nb.sdk.job import Job
 from flash_nb.sdk.jsonable import jsonable
@@ -38,10 +39,9 @@ class PayloadFunction:
         self._function = function
         functools.update_wrapper(self, function)
 
-    async def __call__(self, *args: Any, **kwargs: Any) -> JobOutput:
+    def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, JobOutput]:
         """Make the payload and wait for its job; see `submit`."""
-        payload = self._made(args, kwargs)
-        return await self._send(await payload if inspect.isawaitable(payload) else payload)
+        return called(self._function.__name__, self._run(args, kwargs))
 
     def submit(self, *args: Any, **kwargs: Any) -> Job:
         """Make the payload and start its job.
@@ -58,6 +58,10 @@ class PayloadFunction:
 
     def __repr__(self) -> str:
         return f"<payload function {self._function.__name__} of {self.how.resource.name}>"
+
+    async def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobOutput:
+        payload = self._made(args, kwargs)
+        return await self._send(await payload if inspect.isawaitable(payload) else payload)
 
     def _made(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         named = {name: plain(value) for name, value in kwargs.items()}

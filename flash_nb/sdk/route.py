@@ -8,8 +8,9 @@ declared for its resource, and the Python call is the same request that any clie
 from __future__ import annotations
 
 import functools
+import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -18,6 +19,7 @@ from flash_nb.errors import RemoteExecutionError, ResourceError, SerializationEr
 from flash_nb.protocol.app import Route
 from flash_nb.resources.serverless import ServerlessResource
 from flash_nb.sdk.app import ServedApp, routes_app
+from flash_nb.sdk.call import called
 from flash_nb.sdk.code import ObjectCode
 from flash_nb.sdk.jsonable import jsonable
 from flash_nb.sdk.options import RemoteOptions
@@ -57,7 +59,7 @@ class RemoteRoute:
         functools.update_wrapper(self, function)
         table_of(options.resource).add(self)
 
-    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         """Send one request to the route; return the value of its JSON answer, text or bytes.
 
         It is never sent twice.
@@ -67,7 +69,9 @@ class RemoteRoute:
             RemoteExecutionError: The route answered with an error.
             BackendError: There was no answer.
         """
-        bound = self._signature.bind(*args, **kwargs)
+        return called(self.name, self._run(self._signature.bind(*args, **kwargs)))
+
+    async def _run(self, bound: inspect.BoundArguments) -> Any:
         if self.how.local:
             return await _call_here(self._function, bound.args, bound.kwargs)
         session = current_session()

@@ -235,7 +235,7 @@ def test_gotcha_2_without_await_there_is_no_job_and_python_says_so(kernel: Kerne
     gotcha(kernel, 2)
     assert refusal(kernel, "forgotten['x']") == "TypeError: 'coroutine' object is not subscriptable"
     reply = kernel.run("import warnings; warnings.simplefilter('always')\ndel forgotten").ok()
-    assert "RuntimeWarning: coroutine 'RemoteFunction.__call__' was never awaited" in reply.stderr
+    assert "RuntimeWarning: coroutine 'never_awaited' was never awaited" in reply.stderr
     assert len(engine.jobs()) == before
 
 
