@@ -10,6 +10,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from flash_nb.engine import declaration
 from flash_nb.engine.events import EndpointDeleted, EndpointSaved
 from flash_nb.engine.machine import counters
 from flash_nb.engine.state import Needs, Scaling
@@ -37,7 +38,7 @@ class Control:
         """Take over the endpoints of an engine that went before."""
         for endpoint_id, spec in self._server.store.endpoints().items():
             self._save(endpoint_id, spec)
-        if any(spec["balanced"] for spec in self.endpoints.values()):
+        if any(spec["balanced"] or "declared" in spec for spec in self.endpoints.values()):
             self._server.http_url()
 
     async def call(self, method: str, params: dict[str, Any]) -> Any:
@@ -51,19 +52,53 @@ class Control:
             raise BackendError(f"The engine (version {__version__}) has no call {method!r}.")
         return await answer(**params)
 
+    def why_nothing_runs(self, endpoint_id: str) -> str:
+        """Return why no worker of ours can take jobs of an endpoint; empty if they can."""
+        spec = self.endpoints[endpoint_id]
+        image = spec.get("image", "")
+        if spec["app"] or not image or declaration.is_live(image):
+            return ""
+        return (
+            f"{spec['name']} runs the image {image!r}, and the engine runs no images: say what stands for it "
+            f'with @flash_nb.stand_in("{image}"), or attach a worker of the image'
+        )
+
     async def do_ensure(self, spec: dict[str, Any]) -> dict[str, Any]:
         """Create the endpoint of this name and kind, or bring it up to date."""
-        endpoint_id = _endpoint_id(spec)
+        endpoint_id = self.id_of(spec)
         created = endpoint_id not in self.endpoints
-        if self.endpoints.get(endpoint_id) != spec:
-            self._server.store.save_endpoint(endpoint_id, spec)
-            self._save(endpoint_id, spec)
+        self.save(endpoint_id, spec)
         return {
             "id": endpoint_id,
             "created": created,
             "url": f"{self._server.http_url()}/{endpoint_id}" if spec["balanced"] else "",
             "simulated": bool(spec["gpu_count"]) and not self._server.gpus,
         }
+
+    def id_of(self, spec: dict[str, Any]) -> str:
+        """Return the id of the endpoint of this name and kind, be it there or not.
+
+        It follows from them: kernels know it, even if the engine's memory is lost. Only an endpoint that
+        was renamed keeps the id of its former name.
+        """
+        identity = [spec["kind"], spec["name"]]
+        for endpoint_id, known in self.endpoints.items():
+            if [known["kind"], known["name"]] == identity:
+                return endpoint_id
+        endpoint_id = _hashed("/".join(identity))
+        while endpoint_id in self.endpoints:
+            endpoint_id = _hashed(endpoint_id)
+        return endpoint_id
+
+    def save(self, endpoint_id: str, spec: dict[str, Any]) -> None:
+        """Create an endpoint, or bring it up to date."""
+        if self.endpoints.get(endpoint_id) != spec:
+            self._server.store.save_endpoint(endpoint_id, spec)
+            self._save(endpoint_id, spec)
+
+    async def do_http(self) -> str:
+        """Return where the HTTP door is; it is opened when somebody first asks."""
+        return self._server.http_url()
 
     async def do_endpoints(self) -> list[dict[str, Any]]:
         """List the endpoints, values of their environment variables left out."""
@@ -139,7 +174,5 @@ class Control:
         }
 
 
-def _endpoint_id(spec: dict[str, Any]) -> str:
-    """Return the id that follows from name and kind: kernels know it, even if the engine's memory is lost."""
-    identity = f"{spec['kind']}/{spec['name']}"
+def _hashed(identity: str) -> str:
     return f"ep-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"

@@ -1,9 +1,15 @@
-"""The HTTP door: load-balanced endpoints for any client.
+"""The HTTP door: load-balanced endpoints for any client, and the engine as a Runpod.
 
 ``http://127.0.0.1:PORT/ENDPOINT/api/process`` is the route ``/api/process`` of an endpoint. Every
-request needs the engine's token, as ``Authorization: Bearer …``. A browser gives it once as
+request needs the engine's token; see `flash_nb.engine.gate`. To a route a browser may give it once as
 ``?token=…`` and is known by a cookie from then on, which does not hold the token: browsers send the
-cookies of one port of this machine to all others.
+cookies of one port of this machine to all others, which is also why no cookie opens Runpod's paths:
+
+============ ==============================================================
+``/v2``      jobs: `flash_nb.engine.rest`
+``/graphql`` endpoints: `flash_nb.engine.graphql`
+``/rest``    volumes: `flash_nb.engine.volumes`
+============ ==============================================================
 
 Names other than this machine's in ``Host`` are refused, so that no web page can reach the engine by
 a name of its own (DNS rebinding).
@@ -13,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import logging
 import secrets
 import socket
@@ -24,11 +29,24 @@ from urllib.parse import quote
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from flash_nb.engine.exchange import Answer, Exchange
+from flash_nb.engine.gate import (
+    RefusalError,
+    body_of,
+    check_name,
+    check_token,
+    refuse,
+    same,
+    shows_token,
+)
+from flash_nb.engine.graphql import GraphQL
+from flash_nb.engine.rest import Rest
+from flash_nb.engine.volumes import Volumes
 
 if TYPE_CHECKING:
     from flash_nb.engine.server import Server
@@ -36,7 +54,6 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 30_000_000  # Runpod's limit for load-balanced endpoints
 KEEP_ALIVE_S = 75
 CLOSE_TIMEOUT_S = 2.0
-NAMES = frozenset({"127.0.0.1", "localhost"})
 METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
 
 
@@ -53,7 +70,16 @@ class HttpDoor:
         self._cookie = secrets.token_urlsafe(32)
         self._socket = _bind(port_file)
         self.port: int = self._socket.getsockname()[1]
-        app = Starlette(routes=[Route("/{endpoint}/{path:path}", self._forward, methods=METHODS)])
+        app = Starlette(
+            routes=[
+                *Rest(server).routes,
+                *GraphQL(server).routes,
+                *Volumes(server).routes,
+                Route("/{endpoint}/{path:path}", self._forward, methods=METHODS),
+            ]
+        )
+        app.add_exception_handler(RefusalError, _refused)
+        app.add_exception_handler(HTTPException, _unknown)
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=KEEP_ALIVE_S
         )
@@ -78,20 +104,17 @@ class HttpDoor:
             await asyncio.wait([self._serving], timeout=CLOSE_TIMEOUT_S)
 
     async def _forward(self, request: Request) -> Response:
-        if (request.url.hostname or "") not in NAMES:
-            return _refusal(403, f"This server does not go by the name {request.url.hostname!r}.")
-        if token := request.query_params.get("token"):
-            return self._remember(request, token)
-        if not self._is_known(request):
-            hint = "Authorization: Bearer followed by the output of: flash engine token"
-            return _refusal(401, f"The engine's token is missing or wrong. Send the header {hint}")
+        check_name(request)
+        if not same(request.cookies.get(self._cookie_name, ""), self._cookie):
+            token = request.query_params.get("token")
+            if token and not shows_token(request, self._server.token):  # else it is the route's own
+                return self._remember(request, token)
+            check_token(request, self._server.token)
         endpoint_id: str = request.path_params["endpoint"]
         reason = self._server.why_not_balanced(endpoint_id)
         if reason:
-            return _refusal(404, reason)
-        body = await _body(request)
-        if body is None:
-            return _refusal(413, f"The body is over {MAX_BODY_BYTES // 1_000_000} MB.")
+            return refuse(404, reason)
+        body = await body_of(request, MAX_BODY_BYTES)
         header = {
             "method": request.method,
             "path": quote("/" + request.path_params["path"]),
@@ -103,15 +126,9 @@ class HttpDoor:
         exchange.abandon_when(_disconnected(request))
         return await _response(exchange)
 
-    def _is_known(self, request: Request) -> bool:
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and _same(given.strip(), self._server.token):
-            return True
-        return _same(request.cookies.get(self._cookie_name, ""), self._cookie)
-
     def _remember(self, request: Request, token: str) -> Response:
-        if not _same(token, self._server.token):
-            return _refusal(401, "The token in the address is not this engine's.")
+        if not same(token, self._server.token):
+            return refuse(401, "The token in the address is not this engine's.")
         response = RedirectResponse(str(request.url.remove_query_params("token")), status_code=303)
         response.set_cookie(self._cookie_name, self._cookie, httponly=True, samesite="strict")
         return response
@@ -151,17 +168,6 @@ def _bind(port_file: Path) -> socket.socket:
     return listening
 
 
-async def _body(request: Request) -> bytes | None:
-    """Return the body; None if it is too large."""
-    pieces, size = [], 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size > MAX_BODY_BYTES:
-            return None
-        pieces.append(piece)
-    return b"".join(pieces)
-
-
 async def _disconnected(request: Request) -> None:
     """Wait until the client is gone."""
     while (await request.receive())["type"] != "http.disconnect":
@@ -172,7 +178,7 @@ async def _response(exchange: Exchange) -> Response:
     """Return the response as soon as it begins."""
     first = await exchange.next()
     if first.broken:
-        return _refusal(502, first.broken)
+        return refuse(502, first.broken)
     if first.more:
         response: Response = StreamingResponse(_pieces(exchange, first), status_code=first.status)
     else:
@@ -196,9 +202,12 @@ async def _pieces(exchange: Exchange, first: Answer) -> AsyncIterator[bytes]:
         exchange.abandon()
 
 
-def _refusal(status: int, detail: str) -> Response:
-    return JSONResponse({"detail": detail}, status_code=status)
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusalError)
+    return refuse(error.status, error.detail)
 
 
-def _same(given: str, expected: str) -> bool:
-    return hmac.compare_digest(given.encode(errors="replace"), expected.encode())
+async def _unknown(request: Request, error: Exception) -> Response:
+    """Say in JSON too that there is no such path or method."""
+    assert isinstance(error, HTTPException)
+    return refuse(error.status_code, f"{error.detail}: {request.method} {request.url.path}")

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from flash_nb.engine import hardware
+from flash_nb.engine import answer, hardware
 from flash_nb.engine.balance import Request
 from flash_nb.engine.channel import Peer, listen, private_folder
 from flash_nb.engine.control import Control
@@ -85,6 +85,7 @@ CLIENT_GRACE_S = 10.0
 DEFAULT_TTL_S = 24 * 3600.0
 RETENTION_S = 24 * 3600.0
 PRUNE_EVERY_S = 600.0
+SLOW_BYTES = 100_000  # from here on JSON is made in a thread
 EVENTS_PER_ATTEMPT = 1_000_000_000
 KEPT_BYTES = 500_000_000
 
@@ -144,6 +145,7 @@ class Server:
         self._runs: dict[str, str] = {}  # of retried jobs: see `Job`
         self._results: dict[str, tuple[Header, Sequence[Buffer]]] = {}
         self._event_counts: dict[str, int] = {}
+        self._endings: dict[str, asyncio.Event] = {}
         self._changed: dict[str, Job] = {}
         self._apt_allowed: set[str] = set()
         self._kept = _KeptFiles()
@@ -174,6 +176,8 @@ class Server:
             Path(self.url.removeprefix("unix:")).unlink(missing_ok=True)
         for client in self._clients.values():
             client.send({"type": "stopping"})
+        for over in self._endings.values():
+            over.set()
         for request in [*self._open_requests.values()]:
             request.answer({"more": False, "broken": "the engine ends"}, ())
         if self._http is not None:
@@ -189,6 +193,10 @@ class Server:
         for folder in self.spill_folders:
             with contextlib.suppress(OSError):  # results wait in it to be taken
                 Path(folder).rmdir()
+
+    def stay_awake(self) -> None:
+        """Take note that somebody needs the engine who holds no stream to it."""
+        self._idle_since = time.time()
 
     def stop(self) -> None:
         """End the engine and its workers; unfinished jobs stay stored and go on in the next one."""
@@ -229,7 +237,7 @@ class Server:
             if job.endpoint_id in self.machine.endpoints:
                 known.append(job)
             else:
-                self._fail_without_endpoint(job)
+                self._fail(job, f"its endpoint {job.endpoint_id} does not exist any more")
         self.machine.restore(known, time.time())
         for worker_id in list(self.machine.workers):
             if self._processes.has_ended(self._log(worker_id)):
@@ -315,6 +323,8 @@ class Server:
             return f"There is no endpoint {endpoint_id!r}; flash endpoints lists them."
         if not spec["balanced"]:
             return f"The endpoint {spec['name']!r} has a queue and no routes."
+        if not spec["app"]:
+            return f"The endpoint {spec['name']!r} has no routes yet: nobody said what it serves."
         return ""
 
     def begin_request(
@@ -401,6 +411,8 @@ class Server:
             peer.write(frame)
         self._event_counts.pop(job.public_id, None)
         self._runs.pop(job.public_id, None)
+        if over := self._endings.pop(job.public_id, None):
+            over.set()
         request = self._requests.pop(job.id, None)
         if job.status in RETRYABLE:
             self._kept.add(spill_path(request))
@@ -416,12 +428,32 @@ class Server:
         from flash_nb.engine import webhook
 
         self._webhooks += 1
-        await self.store.flushed()
-        body = await asyncio.to_thread(webhook.message, job, frame, self.store.text(job.public_id))
+        body = await self.answer(job, frame)
         if reason := await webhook.post(job.webhook, body):
             print(f"the webhook of job {job.public_id} was given up: {reason}", flush=True)
         self.store.webhook_done(job.public_id)
         self._webhooks -= 1
+
+    async def answer(self, job: Job, frame: bytes | None) -> bytes:
+        """Return what Runpod's ``/status`` says of a job; see `flash_nb.engine.answer`."""
+        text = ""
+        if frame is not None:
+            await self.store.flushed()
+            text = self.store.text(job.public_id)
+        spec = self.control.endpoints.get(job.endpoint_id, {})
+        brings_code = not spec.get("app")
+
+        def make() -> bytes:
+            return json.dumps(answer.status_of(job, frame, text, is_live=brings_code)).encode()
+
+        return await asyncio.to_thread(make) if len(frame or b"") > SLOW_BYTES else make()
+
+    async def ended(self, job_id: str, timeout_s: float) -> None:
+        """Wait until a job is over, or the engine ends; for so many seconds at most."""
+        if self._run_of(job_id) in self.machine.jobs and not self._stopping.is_set():
+            over = self._endings.setdefault(job_id, asyncio.Event())
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(over.wait(), timeout_s)
 
     async def retry(self, job_id: str, client_id: str) -> None:
         """Run a job again that ended without completing; what it printed and yielded before is forgotten.
@@ -658,18 +690,19 @@ class Server:
             peer.send({"type": "no_endpoint", "job": job_id})
             return
         elif self._run_of(job_id) not in self.machine.jobs:
-            self._submit_new(peer, client_id, header, buffers)
+            self._watchers.setdefault(job_id, set()).add(peer)
+            self.submit(client_id, header, buffers)
         if header.get("sync"):
             self.spawn(self._confirm(peer, job_id))
 
-    def _submit_new(self, peer: Peer, client_id: str, header: Header, buffers: Sequence[Buffer]) -> None:
+    def submit(self, client_id: str, header: Header, buffers: Sequence[Buffer]) -> None:
+        """Take a new job, as ``submit`` of the channel brings it, for an endpoint that exists."""
         job_id, needs, now = header["job"], header["needs"], time.time()
         frame = {"type": "job", "job": job_id}
         for name in ("spill", "accelerate"):
             if name in header:
                 frame[name] = header[name]
         self._requests[job_id] = frames.encode(frame, buffers)
-        self._watchers.setdefault(job_id, set()).add(peer)
         self._apt_allowed.update(header.get("allow_apt", ()))
         job = Job(
             id=job_id,
@@ -686,11 +719,14 @@ class Server:
             client_id=client_id,
             webhook=header.get("webhook", ""),
         )
-        self.post(JobSubmitted(job))
+        if reason := self.control.why_nothing_runs(job.endpoint_id):
+            self._fail(job, reason)
+        else:
+            self.post(JobSubmitted(job))
 
-    def _fail_without_endpoint(self, job: Job) -> None:
-        job.status, job.ended_at = JobStatus.FAILED, time.time()
-        job.error = f"its endpoint {job.endpoint_id} does not exist any more"
+    def _fail(self, job: Job, error: str) -> None:
+        """End a job that the machine never had."""
+        job.status, job.ended_at, job.error = JobStatus.FAILED, time.time(), error
         self._job_changed(job)
 
     async def _confirm(self, peer: Peer, job_id: str) -> None:

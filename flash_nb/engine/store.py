@@ -220,6 +220,22 @@ class Store:
         rows = self._reader.execute("SELECT * FROM jobs ORDER BY submitted_at DESC LIMIT ?", (limit,))
         return [_job(row) for row in rows]
 
+    def ended_counts(self, endpoint_id: str) -> dict[str, int]:
+        """Count an endpoint's jobs that are over, and all that ran more than once; call `flushed` before."""
+        rows = self._reader.execute(
+            "SELECT status, COUNT(*), SUM(attempts + former_attempts > 1) FROM jobs WHERE endpoint = ?"
+            " GROUP BY status",
+            (endpoint_id,),
+        )
+        counts = {"completed": 0, "failed": 0, "retried": 0}
+        for status, count, retried in rows:
+            counts["retried"] += retried
+            if status == JobStatus.COMPLETED.value:
+                counts["completed"] += count
+            elif status in (JobStatus.FAILED.value, JobStatus.TIMED_OUT.value):
+                counts["failed"] += count
+        return counts
+
     def events(self, job_id: str, first: int = 0) -> list[tuple[int, dict[str, Any]]]:
         """Return the events of a job with their numbers, from a number on; call `flushed` before."""
         rows = self._reader.execute(

@@ -41,7 +41,8 @@ the worker's, plus a billion for each attempt there ever was. To workers the new
 
 A request and a result are JSON in the first buffer: the engine passes them on without reading them, unless
 the result goes to a webhook too. Such a request says ``"in_band": true``: its value comes back as one
-pickle, and in the result's ``json_result`` as well if it is plain JSON.
+pickle, and in the result's ``json_result`` as well if it is plain JSON. What is JSON and nothing else says
+``"json": true``, and an item's ``json`` is the item.
 """
 
 from __future__ import annotations
@@ -113,14 +114,28 @@ class MethodRequest(TypedDict):
     kwargs: dict[str, int]
 
 
-class HandlerRequest(TypedDict):
+class HandlerExtra(TypedDict, total=False):
+    """Further keys of the job that the handler sees, say ``s3Config``."""
+
+    extra: dict[str, Any]
+
+
+class HandlerRequest(HandlerExtra):
     """A payload for the handler that the endpoint's app names. No buffers; the result is JSON."""
 
     execution_type: Literal["handler"]
+    input: Any
+
+
+class LiveRequest(TypedDict):
+    """An official client's *FunctionRequest*. No buffers; the result is its *FunctionResponse*, as JSON."""
+
+    execution_type: Literal["live"]
     input: dict[str, Any]
+    instance: str | None
 
 
-Request = CellRequest | FunctionRequest | MethodRequest | HandlerRequest
+Request = CellRequest | FunctionRequest | MethodRequest | HandlerRequest | LiveRequest
 
 
 class Snapshot(TypedDict):

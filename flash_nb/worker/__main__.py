@@ -24,6 +24,7 @@ from . import display, frames, mpl_backend
 from .asgi import RequestLoop
 from .channel import Channel
 from .execution import Executor
+from .failure import sentence
 from .frames import Buffer, Frame, Header
 from .handler import Handler
 from .streams import StreamCapture
@@ -138,8 +139,9 @@ class Worker:
         self._capture.end()
         with self._lock:
             self._finished_id, self._job_id = job_id, None
-        done = {"type": "done", "job": job_id, "error": _sentence(result)}
-        limit = frames.IN_BAND_SPILL_BYTES if "in_band" in result else frames.SPILL_BYTES
+        done = {"type": "done", "job": job_id, "error": sentence(result)}
+        is_for_others = "in_band" in result or "json" in result
+        limit = frames.IN_BAND_SPILL_BYTES if is_for_others else frames.SPILL_BYTES
         self._channel.send_result(done, [json.dumps(result).encode(), *values], spill_over=limit)
 
     def _execute(self, header: Header, buffers: Sequence[Buffer]) -> Frame:
@@ -198,17 +200,10 @@ class Worker:
             self._capture.flush()
             self._emit(event)
 
-    def _send_item(self, index: int, pickled: Buffer) -> None:
+    def _send_item(self, index: int, pickled: Buffer, as_json: Header) -> None:
         self._capture.flush()  # what was printed before it comes before it
-        self._emit({"type": "item", "index": index, "value": base64.b64encode(pickled).decode("ascii")})
-
-
-def _sentence(result: Header) -> str | None:
-    """Return what the engine needs to know of a result: what went wrong."""
-    if result["ok"]:
-        return None
-    error = result["error"]
-    return f"{error['type']}: {error['message']}" if error else "interrupted"
+        value = base64.b64encode(pickled).decode("ascii")
+        self._emit({"type": "item", "index": index, "value": value, **as_json})
 
 
 def main() -> None:

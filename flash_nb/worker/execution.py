@@ -24,11 +24,12 @@ from .codec import MAIN, EncodeError, Encoder, Portable, decode, encode
 from .culprit import SerializationError, find_culprit, type_name
 from .frames import Buffer, Frame, Header
 from .handler import Handler, answer
+from .live import Live
 from .namespace import Item, attribute, compile_item, fill, new_main, remember_source
 from .shell import SHELL, run_shell
 
 ShowValue = Callable[[Any], None]
-SendItem = Callable[[int, Buffer], None]
+SendItem = Callable[[int, Buffer, Header], None]
 
 MAX_ITEM_BYTES = 10_000_000
 
@@ -40,7 +41,8 @@ class Executor:
 
     Args:
         show_value: Displays the value of a cell's last expression.
-        send_item: Sends what a generator yields, pickled, with its place among the items.
+        send_item: Sends what a generator yields, pickled, with its place among the items; and as ``json``
+            where it is for others too.
         finish_cell: Called when a cell's code has run, e.g. to show open figures.
         handler: Answers requests that bring no code.
     """
@@ -60,15 +62,23 @@ class Executor:
         self._instances: dict[str, tuple[Any, types.ModuleType]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._code: dict[tuple[str, str], types.CodeType] = {}
+        self._live = Live(_new_namespace, lambda result: self._finished(result, _portable(frozenset())))
 
     @property
     def instances(self) -> tuple[str, ...]:
         """Ids of the remote objects that live here."""
-        return tuple(self._instances)
+        return (*self._instances, *self._live.instances)
 
     def drop(self, instance_id: str) -> None:
         """Forget a remote object."""
         self._instances.pop(instance_id, None)
+        self._live.drop(instance_id)
+
+    def wake(self) -> None:
+        """Let an event loop that waits look up; for an interrupt that another thread sent."""
+        loop = self._loop
+        if loop is not None and loop.is_running():
+            loop.call_soon_threadsafe(lambda: None)
 
     def run(self, request: Header, buffers: Sequence[Buffer]) -> Frame:
         """Run one request and return its result; what the user's code raises becomes a result too."""
@@ -79,13 +89,22 @@ class Executor:
                 return self._run_cell(request, buffers, portable)
             if request["execution_type"] == "handler":
                 return self._run_handler(request, portable)
+            if request["execution_type"] == "live":
+                response = self._live.answer(request["input"], request["instance"])
+                return {"ok": True, "json": True, "live": True, "counts": [1]}, [response]
             return self._run_call(request, buffers, portable)
         except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are outcomes too
             described, pickles = failure.describe(error, portable)
-            return {"ok": False, "error": described, "namespace": [], "counts": [0, len(pickles)]}, pickles
+            kind = {"json": True} if request["execution_type"] == "handler" else {}
+            counts = [0, len(pickles)]
+            return {"ok": False, **kind, "error": described, "namespace": [], "counts": counts}, pickles
         finally:
-            if request["execution_type"] != "class":  # a remote object may keep tasks of its own
+            if not self._is_for_instance(request):  # a remote object may keep tasks of its own
                 self._cancel(self._tasks() - resting)
+
+    @staticmethod
+    def _is_for_instance(request: Header) -> bool:
+        return request["execution_type"] == "class" or request.get("instance") is not None
 
     # --- cells --------------------------------------------------------------------------------
 
@@ -167,15 +186,24 @@ class Executor:
     def _run_handler(self, request: Header, portable: Portable) -> Frame:
         if self._handler is None:
             raise RuntimeError("this endpoint has no handler: its jobs must bring their code")
-        result = self._handler.call({"id": request["id"], "input": request["input"]})
+        job = {**request.get("extra", {}), "id": request["id"], "input": request["input"]}
+        result = self._finished(self._handler.call(job), portable)
+        return {"ok": True, "json": True, "counts": [1]}, [answer(result)]
+
+    def _finished(self, result: Any, portable: Portable) -> Any:
+        """Return what a result comes to: awaited, or exhausted with its items sent as JSON too."""
         if inspect.iscoroutine(result):
             result = self._await(result)
         if inspect.isgenerator(result) or inspect.isasyncgen(result):
-            result = self._stream(result, portable)
-        return {"ok": True, "counts": [1]}, [answer(result)]
+            result = self._stream(result, portable, with_json=True)
+        return result
 
     def _stream(
-        self, generator: Generator[Any, Any, Any] | AsyncGenerator[Any, Any], portable: Portable
+        self,
+        generator: Generator[Any, Any, Any] | AsyncGenerator[Any, Any],
+        portable: Portable,
+        *,
+        with_json: bool = False,
     ) -> list[Any]:
         """Send each item as soon as it is there; return them all, for who only wants the end.
 
@@ -190,7 +218,8 @@ class Executor:
                     f"item {len(items)} has {size / 1e6:.1f} MB, and one that is yielded may have "
                     f"{MAX_ITEM_BYTES / 1e6:g} MB: yield it in parts, or return it"
                 )
-            self._send_item(len(items), pickled)
+            as_json = {"json": item} if with_json and _is_plain(item) else {}
+            self._send_item(len(items), pickled, as_json)
             items.append(item)
 
         if isinstance(generator, AsyncGenerator):

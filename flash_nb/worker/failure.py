@@ -36,7 +36,7 @@ def describe(error: BaseException, portable: Portable) -> tuple[dict[str, Any], 
         chain.append(
             {
                 "type": _type_name(item),
-                "message": _message(item),
+                "message": message(item),
                 "frames": _frames(item.__traceback__),
                 "link": link,
                 "buffers": len(pickled),
@@ -45,10 +45,18 @@ def describe(error: BaseException, portable: Portable) -> tuple[dict[str, Any], 
     described = {
         "type": chain[0]["type"],
         "message": chain[0]["message"],
-        "text": _format(error),
+        "text": formatted(error),
         "chain": chain,
     }
     return described, buffers
+
+
+def sentence(result: dict[str, Any]) -> str | None:
+    """Return in one sentence what went wrong, from the header of a result; None if nothing did."""
+    if result["ok"]:
+        return None
+    error = result["error"]
+    return f"{error['type']}: {error['message']}" if error else "interrupted"
 
 
 def _chain(error: BaseException) -> Iterator[tuple[str, BaseException]]:
@@ -101,7 +109,8 @@ def _span(trace: types.TracebackType) -> tuple[int, int, int, int]:
     return line, line, 0, 0
 
 
-def _format(error: BaseException) -> str:
+def formatted(error: BaseException) -> str:
+    """Return the traceback as text, without our own frames at its beginning."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_ISLAND):
         trace = trace.tb_next
@@ -114,7 +123,8 @@ def _type_name(error: BaseException) -> str:
     return kind.__qualname__ if is_known else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _message(error: BaseException) -> str:
+def message(error: BaseException) -> str:
+    """Return what an error says."""
     try:
         return str(error)
     except Exception as broken:  # noqa: BLE001 - __str__ of a user's class may raise anything

@@ -154,7 +154,7 @@ def test_without_the_token_or_under_another_name_nothing_is_told(world):
     async def scenario():
         async with serving(world) as opened:
             url = f"{opened.endpoint.url}/pid"
-            for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": opened.token}):
+            for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {opened.token}"}):
                 refused = await get(url, headers=headers)
                 assert refused.status_code == 401
                 assert opened.token not in refused.text
@@ -178,6 +178,7 @@ def test_a_browser_gives_the_token_once(world):
                 (cookie,) = browser.cookies.jar
                 assert opened.token not in cookie.value
                 assert cookie.has_nonstandard_attr("HttpOnly")
+            assert (await opened.call("pid", params={"token": "of the route"})).status_code == 200
 
     asyncio.run(scenario())
 

@@ -144,7 +144,7 @@ def test_a_result_over_the_limit_is_not_posted(world):
             await until(lambda: hook.messages)
         output = hook.messages[0]["output"]
         assert (output["success"], output["result"]) == (True, None)
-        assert "too large for a webhook" in output["error"]
+        assert "too large for an answer" in output["error"]
 
     with receiver() as hook:
         asyncio.run(scenario(hook))
