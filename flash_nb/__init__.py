@@ -29,6 +29,7 @@ from flash_nb.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from flash_nb import errors as errors
+    from flash_nb.errors import ApiKeyError as ApiKeyError
     from flash_nb.errors import BackendError as BackendError
     from flash_nb.errors import CellError as CellError
     from flash_nb.errors import EndpointNotFoundError as EndpointNotFoundError
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from flash_nb.errors import ManifestError as ManifestError
     from flash_nb.errors import ManifestServiceUnavailableError as ManifestServiceUnavailableError
     from flash_nb.errors import MapError as MapError
+    from flash_nb.errors import OutcomeUnknownError as OutcomeUnknownError
     from flash_nb.errors import PayloadTooLargeError as PayloadTooLargeError
     from flash_nb.errors import RemoteExecutionError as RemoteExecutionError
     from flash_nb.errors import ResourceError as ResourceError
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
     from flash_nb.sdk.stand_in import stand_in as stand_in
 
 _PLACES = {
+    "ApiKeyError": "flash_nb.errors",
     "BackendError": "flash_nb.errors",
     "CellError": "flash_nb.errors",
     "CpuInstanceType": "flash_nb.resources",
@@ -109,6 +112,7 @@ _PLACES = {
     "ManifestServiceUnavailableError": "flash_nb.errors",
     "MapError": "flash_nb.errors",
     "NetworkVolume": "flash_nb.resources",
+    "OutcomeUnknownError": "flash_nb.errors",
     "PayloadTooLargeError": "flash_nb.errors",
     "PodTemplate": "flash_nb.resources",
     "RemoteExecutionError": "flash_nb.errors",

@@ -11,6 +11,8 @@
     │   └── UnsupportedMagicError       it uses an IPython magic that a worker cannot run
     ├── BackendError                    the backend cannot be reached or answered nonsense
     │   ├── EngineError                 … the local engine
+    │   ├── ApiKeyError                 there is no key for Runpod, or Runpod refuses it
+    │   ├── OutcomeUnknownError         nobody knows if a request was carried out; it was not sent again
     │   └── EndpointNotFoundError       … no endpoint with this name or id
     └── FlashRuntimeError               a run went wrong (Flash's documented base class)
         ├── RemoteExecutionError        the remote code raised, or its worker could not run it
@@ -105,6 +107,14 @@ class BackendError(FlashError):
 
 class EngineError(BackendError):
     """The local engine cannot be started or reached."""
+
+
+class ApiKeyError(BackendError):
+    """There is no API key for Runpod, or Runpod refuses the one there is."""
+
+
+class OutcomeUnknownError(BackendError):
+    """A request may have been carried out or not: its answer was lost, and it was not sent again."""
 
 
 class EndpointNotFoundError(BackendError):

@@ -20,6 +20,7 @@ from typing import Any
 from flash_nb.errors import SettingsError, did_you_mean
 
 TRANSPORTS = ("unix", "tcp")
+BACKENDS = ("auto", "local", "runpod")
 MAX_SOCKET_PATH = 100  # sockaddr_un holds 108 bytes on Linux, 104 on macOS
 
 
@@ -39,6 +40,10 @@ class Settings:
             unix where there is such a thing.
         allow_apt: Install missing ``system_dependencies`` (``FLASH_ALLOW_APT``); default: only
             name them.
+        backend: Who runs endpoints (``FLASH_BACKEND``): ``"local"``, the engine on this machine;
+            ``"runpod"``; or ``"auto"``, the default: Runpod if an API key is found, else local.
+        down_on_exit: Remove at the end of this process the endpoints that it created at Runpod
+            (``FLASH_DOWN_ON_EXIT``); default: they stay, and without workers they cost nothing.
     """
 
     home: Path
@@ -47,6 +52,8 @@ class Settings:
     engine_idle_s: float = 300.0
     transport: str = "unix" if hasattr(socket, "AF_UNIX") else "tcp"
     allow_apt: bool = False
+    backend: str = "auto"
+    down_on_exit: bool = False
 
     @property
     def state_file(self) -> Path:
@@ -141,14 +148,26 @@ def _read_table(file: Path) -> dict[str, Any]:
     return table
 
 
+_KINDS: Mapping[str, type] = {
+    "home": Path,
+    "cache": Path,
+    "engine_idle_s": float,
+    "allow_apt": bool,
+    "down_on_exit": bool,
+}
+
+
 def _convert(name: str, value: Any) -> Any:
-    kind = {"home": Path, "cache": Path, "engine_idle_s": float, "allow_apt": bool}.get(name, str)
+    kind = _KINDS.get(name, str)
     if kind is Path:
         return Path(str(value)).expanduser().absolute()
     if kind is bool:
         return _convert_bool(name, value)
-    if name == "transport" and value not in TRANSPORTS:
-        raise SettingsError(f"transport = {value!r} is not one of {', '.join(TRANSPORTS)}")
+    words = {"transport": TRANSPORTS, "backend": BACKENDS}.get(name)
+    if words and value not in words:
+        raise SettingsError(
+            f"{name} = {value!r} is not one of {', '.join(words)}{did_you_mean(str(value), words)}"
+        )
     try:
         return kind(value)
     except (TypeError, ValueError) as error:

@@ -8,7 +8,7 @@ job more, a tenth of a whole local call.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from flash_nb.jobs import JobEvent
@@ -41,6 +41,8 @@ class EndpointSpec:
         requirements: Python packages that `app` needs, as PEP 508 strings.
         system: Operating system packages that `app` needs.
         allow_apt: Missing ones of these may be installed.
+        wire: The input of Runpod's `saveEndpoint`; under ``networkVolume`` what creates a volume that
+            is given by name.
     """
 
     name: str
@@ -61,6 +63,7 @@ class EndpointSpec:
     requirements: Sequence[str] = ()
     system: Sequence[str] = ()
     allow_apt: bool = False
+    wire: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"EndpointSpec({self.name!r}, {self.kind}, {self.hardware})"
@@ -155,10 +158,49 @@ class Endpoint(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class EndpointInfo:
+    """An endpoint that exists.
+
+    Attributes:
+        id: Its id in the backend.
+        name: Its name.
+        note: What it is, for people: its hardware, or what is known of it.
+        workers_min, workers_max: Bounds of scaling.
+        workers: How many workers there are, by their state.
+        jobs: How many jobs there are, by their state.
+        is_ours: A session of this user and machine created it.
+    """
+
+    id: str
+    name: str
+    note: str
+    workers_min: int
+    workers_max: int
+    workers: Mapping[str, int]
+    jobs: Mapping[str, int]
+    is_ours: bool
+
+    @property
+    def billing(self) -> int:
+        """How many workers are up now: on Runpod each of them is paid for."""
+        return sum(self.workers.get(state, 0) for state in BILLED)
+
+
+BILLED = ("running", "idle", "initializing")
+
+
 class Backend(Protocol):
-    """Who runs endpoints."""
+    """Who runs endpoints.
+
+    Attributes:
+        name: Its name among the settings, and for people where a job runs.
+        runs_images: Workers run the container image of their resource. So nothing stands in for it,
+            and a live route brings its code in each call.
+    """
 
     name: str
+    runs_images: bool
 
     async def ensure(self, spec: EndpointSpec) -> Endpoint:
         """Return the endpoint of this spec, created or updated if need be.
@@ -175,6 +217,21 @@ class Backend(Protocol):
 
         Raises:
             BackendError: It is not over, it completed, or what it needs is not kept any more.
+        """
+
+    async def endpoints(self) -> Sequence[EndpointInfo]:
+        """List the endpoints that exist; nothing is created.
+
+        Raises:
+            BackendError: They cannot be listed.
+        """
+
+    async def delete(self, endpoint_id: str) -> None:
+        """Delete an endpoint with its workers.
+
+        Raises:
+            EndpointNotFoundError: There is none.
+            BackendError: It cannot be deleted, or nobody knows if it was.
         """
 
     async def aclose(self) -> None:

@@ -9,7 +9,6 @@ If somebody deletes an endpoint that is used here, the next job or request has i
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import itertools
 import json
@@ -25,13 +24,18 @@ from pathlib import Path
 from typing import Any
 
 from flash_nb import errors
-from flash_nb.backends.base import EndpointSpec, HttpRequest, HttpResponse, JobRequest, OnEvent
+from flash_nb.backends.base import (
+    EndpointInfo,
+    EndpointSpec,
+    HttpRequest,
+    HttpResponse,
+    JobRequest,
+    OnEvent,
+)
+from flash_nb.backends.events import worker_event
 from flash_nb.errors import BackendError, EndpointNotFoundError, EngineError, FlashError
 from flash_nb.jobs import (
-    ClearEvent,
-    DisplayEvent,
     FinishedEvent,
-    ItemEvent,
     JobEvent,
     JobInfo,
     JobStatus,
@@ -376,6 +380,7 @@ class LocalBackend:
     """The engine of these settings, started when first needed."""
 
     name = "local"
+    runs_images = False
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -414,6 +419,24 @@ class LocalBackend:
         client = await self.client()
         await client.call("retry", job_id=job_id, client_id=self._client_id)
         self.attach(job_id, on_event)
+
+    async def endpoints(self) -> Sequence[EndpointInfo]:
+        """List the engine's endpoints; an engine that does not run is not started."""
+        try:
+            client = self._client or await connect(self._settings, self._client_id, start=False)
+        except EngineError:
+            return []
+        try:
+            answer = await client.call("endpoints")
+        finally:
+            if client is not self._client:
+                client.close()
+        return [_endpoint_info(each) for each in answer]
+
+    async def delete(self, endpoint_id: str) -> None:
+        """Delete an endpoint of the engine; its unfinished jobs are cancelled."""
+        client = await self.client()
+        await client.call("delete", endpoint_id=endpoint_id)
 
     async def aclose(self) -> None:
         """Close the stream; the engine goes on with the jobs."""
@@ -656,40 +679,39 @@ _SCALING = (
 
 
 def _wire(spec: EndpointSpec) -> dict[str, Any]:
-    wire = asdict(spec)
+    wire = asdict(replace(spec, wire={}))
     scaling = {name: wire.pop(name) for name in _SCALING}
-    del wire["allow_apt"]
+    del wire["allow_apt"], wire["wire"]
     sequences = {"requirements": sorted(spec.requirements), "system": sorted(spec.system)}
     return {**wire, **sequences, "env": dict(spec.env), "scaling": scaling}
+
+
+def _endpoint_info(described: dict[str, Any]) -> EndpointInfo:
+    workers = dict(described["counts"])
+    jobs = {"inQueue": workers.pop("inQueue")}
+    return EndpointInfo(
+        id=described["id"],
+        name=described["name"],
+        note=described["hardware"],
+        workers_min=described["scaling"]["workers_min"],
+        workers_max=described["scaling"]["workers_max"],
+        workers=workers,
+        jobs=jobs,
+        is_ours=True,
+    )
 
 
 def _info(snapshot: dict[str, Any]) -> JobInfo:
     return JobInfo(**{**snapshot, "status": JobStatus(snapshot["status"])})
 
 
-def _event(event: dict[str, Any]) -> JobEvent:  # noqa: PLR0911 - one for each type
+def _event(event: dict[str, Any]) -> JobEvent:
     match event["type"]:
-        case "stream":
-            return StreamEvent(event["name"], event["text"])
-        case "display" | "result":
-            return DisplayEvent(
-                event["data"],
-                event["metadata"],
-                event.get("display_id"),
-                event.get("update", False),
-                is_result=event["type"] == "result",
-            )
-        case "clear":
-            return ClearEvent(event["wait"])
-        case "item":
-            return ItemEvent(event["index"], base64.b64decode(event["value"]))
-        case "phase":
-            return PhaseEvent(event["phase"])
         case "stored":
             return StoredEvent()
         case "status":
             return StatusEvent(_info(event["snapshot"]))
-    raise EngineError(f"The engine sent an event of an unknown type: {event['type']!r}.")
+    return worker_event(event)
 
 
 def _rebuild(error: dict[str, Any]) -> FlashError:

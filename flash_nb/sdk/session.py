@@ -202,7 +202,13 @@ def endpoint_spec(resource: ServerlessResource, app: ServedApp | None = None) ->
         requirements=app.requirements if app else (),
         system=app.system if app else (),
         allow_apt=app.allow_apt if app else False,
+        wire=_wire(resource),
     )
+
+
+def _wire(resource: ServerlessResource) -> dict[str, Any]:
+    volume = resource.networkVolume
+    return resource.wire() | ({"networkVolume": volume.wire()} if volume else {})
 
 
 def _env(resource: ServerlessResource) -> dict[str, str]:
