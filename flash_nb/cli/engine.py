@@ -23,9 +23,19 @@ CLIENT_ID = "cli"
 
 @app.command()
 def start(as_json: Json = False) -> None:
-    """Start the engine, if it does not run; say how to reach it."""
+    """Start the engine, if it does not run; say how to reach it, also for Runpod's own clients.
+
+    ``runpod`` names the variables that make the official packages talk to the engine instead; with the key
+    of ``--json`` as ``RUNPOD_API_KEY``.
+    """
     settings = settings_.load()
-    _show(_with_address(settings, asyncio.run(_ask(settings, "status", start=True))), as_json=as_json)
+    answer, url = asyncio.run(_start(settings))
+    runpod = {
+        "RUNPOD_API_BASE_URL": url,
+        "RUNPOD_REST_API_URL": f"{url}/rest",
+        "RUNPOD_ENDPOINT_BASE_URL": f"{url}/v2",
+    }
+    _show({**_with_address(settings, answer), "runpod": runpod}, as_json=as_json)
 
 
 @app.command()
@@ -81,11 +91,20 @@ def logs(
             typer.echo("\n".join(tail))
 
 
-async def _ask(settings: Settings, method: str, *, start: bool = False) -> dict[str, Any]:
-    client = await connect(settings, CLIENT_ID, start=start)
+async def _ask(settings: Settings, method: str) -> dict[str, Any]:
+    client = await connect(settings, CLIENT_ID, start=False)
     try:
         answer: dict[str, Any] = await client.call(method)
         return answer
+    finally:
+        client.close()
+
+
+async def _start(settings: Settings) -> tuple[dict[str, Any], str]:
+    """Start the engine and open its HTTP door; return its status and the door's address."""
+    client = await connect(settings, CLIENT_ID, start=True)
+    try:
+        return await client.call("status"), await client.call("http")
     finally:
         client.close()
 

@@ -117,6 +117,7 @@ type Endpoint {
   scalerValue: Int!
   networkVolumeId: String
   networkVolumeIds: [EndpointVolume!]!
+  networkVolume: NetworkVolume
   template: PodTemplate!
   templateId: String!
   env: [EnvironmentVariable!]!
@@ -129,6 +130,11 @@ type Endpoint {
   idePodId: String
   userId: String!
   version: Int!
+}
+
+type NetworkVolume {
+  id: String!
+  dataCenterId: String
 }
 
 type EndpointVolume {

@@ -65,7 +65,7 @@ def _live(endpoint_id: str, spec: Mapping[str, Any], given: Any) -> tuple[Header
             f"{spec['name']} is a live endpoint: its input is a function request, an object with "
             "function_name and function_code.",
         )
-    instance = given.get("instance_id") if given.get("execution_type") == "class" else None
+    instance = given.get("instance_id")
     # An official client counts its objects by itself: two endpoints may know the same name.
     needed = f"{endpoint_id}/{instance}" if instance else None
     request: Header = {"execution_type": "live", "input": given, "instance": needed}

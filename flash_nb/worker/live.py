@@ -101,6 +101,8 @@ class Live:
             response |= {"success": True, **_encoded(value, request)}
         except KeyboardInterrupt:
             raise
+        except LiveError as error:
+            response["error"] = str(error)
         except BaseException as error:  # noqa: BLE001 - SystemExit is an outcome too
             response["error"] = f"{failure.message(error)}\n{failure.formatted(error)}"
         if instance_id is not None and (instance := self._instances.get(instance_id)):

@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 
@@ -55,6 +56,16 @@ def test_start_status_stop_as_json(home):
     assert started["version"] == __version__
     assert started["api_key"] == json.loads((home / "engine.json").read_text())["api_key"]
     assert is_alive(started["pid"])
+    url = started["runpod"]["RUNPOD_API_BASE_URL"]
+    assert started["runpod"] == {
+        "RUNPOD_API_BASE_URL": url,
+        "RUNPOD_REST_API_URL": f"{url}/rest",
+        "RUNPOD_ENDPOINT_BASE_URL": f"{url}/v2",
+    }
+    headers = {"Authorization": f"Bearer {started['api_key']}"}
+    asked = httpx.post(f"{url}/graphql", json={"query": "{myself {endpoints {id}}}"}, headers=headers)
+    assert asked.json() == {"data": {"myself": {"endpoints": []}}}
+    assert started["api_key"] not in flash(home, "start").stdout
     assert answer(home, "start")["pid"] == started["pid"]
     status = answer(home, "status")
     assert {key: status[key] for key in ("url", "api_key", "pid", "version")} == {
