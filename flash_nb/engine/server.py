@@ -246,6 +246,8 @@ class Server:
     async def _keep_time(self, announcement: Announcement) -> None:
         while True:
             await asyncio.sleep(TICK_S)
+            if self._stopping.is_set():  # it is withdrawn: not to be said again
+                return
             if not announcement.keep():
                 print("another engine has this home now, or the home is gone: ending", flush=True)
                 self.stop()
