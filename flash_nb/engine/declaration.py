@@ -125,6 +125,7 @@ def _declared(spec: Mapping[str, Any]) -> dict[str, Any]:
         "workersMax": scaling["workers_max"],
         "idleTimeout": round(scaling["idle_timeout_s"]),
         "executionTimeoutMs": round((scaling["timeout_s"] or 0) * 1000),
+        "networkVolumeId": spec["volume"],
     }
     if scaling["requests_per_worker"] is not None:
         declared |= {"scalerType": "REQUEST_COUNT", "scalerValue": scaling["requests_per_worker"]}

@@ -36,7 +36,7 @@ def submission(
         "job": job_id,
         "endpoint": endpoint_id,
         "needs": {"python": python, "instance": None, **needs},
-        **_policy(body.get("policy") or {}),
+        **_policy(body.get("policy")),
     }
     if webhook := body.get("webhook"):
         if not isinstance(webhook, str) or not webhook.startswith(("http://", "https://")):
@@ -85,6 +85,8 @@ def _texts(given: Mapping[str, Any], name: str) -> list[str]:
 
 def _policy(given: Any) -> Header:
     """Return the times of a policy in seconds; ``lowPriority`` is about what a worker costs: nothing here."""
+    if given is None:
+        return {}
     if not isinstance(given, dict):
         raise RefusalError(400, "policy must be an object.")
     times = {
