@@ -27,7 +27,8 @@ Resolve = Callable[[str], Any]
 
 MAIN = "__main__"
 IN_BAND_BYTES = 16_384
-_ISLAND = ("flash_nb.worker.", "flash_worker.")  # this package's names in a notebook and on a worker
+# This package's names in a notebook, on a worker, and on a foreign one.
+_ISLAND = ("flash_nb.worker.", "flash_worker.", "flash_guest.")
 _ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 

@@ -65,14 +65,22 @@ class StreamCapture:
     Args:
         max_bytes: UTF-8 bytes of text that one job may send; the rest is only counted.
         log_fd: Where output outside any job goes; by default the original stderr.
+        is_foreign: Says of a thread that what it prints belongs to no job, whatever it was started by.
 
     Attributes:
         log_fd: The same, for whoever has something to log (``faulthandler`` should: what a dying
             process writes to descriptor 2 dies in the pipe).
     """
 
-    def __init__(self, *, max_bytes: int = MAX_BYTES, log_fd: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        max_bytes: int = MAX_BYTES,
+        log_fd: int | None = None,
+        is_foreign: Callable[[threading.Thread], bool] = lambda _: False,
+    ) -> None:
         self._max_bytes = max_bytes
+        self._is_foreign = is_foreign
         self._given_log_fd = log_fd
         self.log_fd = -1
         # Reentrant: a signal handler or a __del__ may print while its thread holds the lock.
@@ -181,7 +189,10 @@ class StreamCapture:
         """Say whether the calling thread belongs to the open job, and not to an earlier one."""
         if self._emit is None:
             return False
-        return get_ident() == self._owner or threading.current_thread() not in self._leftovers
+        if get_ident() == self._owner:
+            return True
+        thread = threading.current_thread()
+        return thread not in self._leftovers and not self._is_foreign(thread)
 
     def write(self, stream: _Stream, text: str) -> None:
         """Take text that cannot go the short way: see `_Stream.write`."""
