@@ -137,9 +137,14 @@ class Endpoint(Protocol):
         simulated: Its GPUs do not exist.
     """
 
-    id: str
-    url: str
-    simulated: bool
+    @property
+    def id(self) -> str: ...  # noqa: D102 - described above
+
+    @property
+    def url(self) -> str: ...  # noqa: D102
+
+    @property
+    def simulated(self) -> bool: ...  # noqa: D102
 
     def run(self, request: JobRequest, on_event: OnEvent) -> None:
         """Submit a job; its events follow, the last one a `FinishedEvent`. Does not wait."""

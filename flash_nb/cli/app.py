@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flash_nb.cli import demo, engine
+from flash_nb.cli import demo, endpoints, engine, login
 from flash_nb.errors import FlashError
 from flash_nb.version import __version__
 
@@ -21,6 +21,9 @@ app = typer.Typer(
 )
 app.add_typer(engine.app, name="engine")
 app.command("demo")(demo.demo)
+app.command("login")(login.login)
+app.command("endpoints")(endpoints.endpoints)
+app.command("down")(endpoints.down)
 
 
 def _show_version(value: bool) -> None:

@@ -1,10 +1,13 @@
-"""``flash engine start|status|token|stop|logs``: the local engine by hand. It also starts by itself."""
+"""``flash engine start|status|token|worker-env|stop|logs``: the engine by hand. It also starts by itself."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import os
+import shlex
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +22,7 @@ app = typer.Typer(help="The local engine: it starts by itself, and this is how t
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 CLIENT_ID = "cli"
+RUNPOD_CONFIG = Path.home() / ".runpod" / "config.toml"
 
 
 @app.command()
@@ -58,6 +62,32 @@ def token() -> None:
         typer.echo("The engine is not running. Start it: flash engine start", err=True)
         raise typer.Exit(1)
     typer.echo(state.api_key)
+
+
+@app.command()
+def worker_env(
+    endpoint: Annotated[str, typer.Argument(help="Its id or its name.")],
+    as_json: Json = False,
+) -> None:
+    """Print the environment of a worker of your own: eval "$(flash engine worker-env NAME)".
+
+    A process that calls runpod.serverless.start in this environment takes the endpoint's jobs. Each call
+    gives another worker id: run one process in each. The output holds the engine's token.
+    """
+    environment = asyncio.run(_worker_environment(settings_.load(), endpoint))
+    for name in ("NO_PROXY", "no_proxy"):
+        environment[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1,localhost")))
+    if RUNPOD_CONFIG.is_file():
+        typer.echo(
+            f"Note: the key in {RUNPOD_CONFIG} beats RUNPOD_AI_API_KEY in Runpod's workers. "
+            "Give the worker another HOME if it is refused.",
+            err=True,
+        )
+    if as_json:
+        typer.echo(json.dumps(environment))
+        return
+    for name, value in environment.items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
 
 
 @app.command()
@@ -105,6 +135,15 @@ async def _start(settings: Settings) -> tuple[dict[str, Any], str]:
     client = await connect(settings, CLIENT_ID, start=True)
     try:
         return await client.call("status"), await client.call("http")
+    finally:
+        client.close()
+
+
+async def _worker_environment(settings: Settings, endpoint: str) -> dict[str, str]:
+    client = await connect(settings, CLIENT_ID, start=True)
+    try:
+        environment: dict[str, str] = await client.call("worker_environment", endpoint=endpoint)
+        return environment
     finally:
         client.close()
 

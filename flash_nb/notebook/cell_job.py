@@ -206,6 +206,7 @@ class CellJob:
         cell: The prepared cell.
         namespace: The user's.
         show_record: Displays or updates the record; displays it if it is to be shown `again`.
+        place: Who runs it, where that is to be said.
     """
 
     def __init__(
@@ -215,6 +216,8 @@ class CellJob:
         cell: PreparedCell,
         namespace: dict[str, Any],
         show_record: ShowRecord,
+        *,
+        place: str = "",
     ) -> None:
         self._cell = cell
         self._namespace = namespace
@@ -227,6 +230,7 @@ class CellJob:
             title=cell.options.name or "cell",
             status=JobStatus.IN_QUEUE,
             resource=resource.name,
+            place=place,
             live=True,
             hardware=resource.describe(),
             dependencies=cell.requirements,
@@ -243,7 +247,7 @@ class CellJob:
         """Submit the job; its events go to `events`."""
         cell = self._cell
         self._show(force=True)
-        endpoint = self._session.endpoint(self._resource)
+        endpoint = self._session.endpoint(self._resource, backend=cell.options.backend)
         if endpoint.simulated:
             self.view = replace(self.view, note="simulated on this machine's CPU")
         self.job = self._session.submit(
@@ -259,6 +263,7 @@ class CellJob:
             timeout_s=cell.options.timeout,
             allow_apt=cell.options.allow_apt,
             durable=cell.options.detach,
+            backend=cell.options.backend,
         )
         self.view = replace(self.view, job_id=self.job.id)
 

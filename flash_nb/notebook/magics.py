@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
-from IPython.core.magic import Magics, cell_magic, magics_class
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
 from flash_nb.notebook import options
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 DEFAULT_NAME = "notebook"
 DEFAULT_IDLE_TIMEOUT_S = 300
+PLACES = {"local": "local engine", "runpod": "Runpod"}
 
 
 @magics_class
@@ -36,6 +37,18 @@ class FlashMagics(Magics):
         self._shell = shell
         self._resources: dict[tuple[object, ...], ServerlessResource] = {}
         self._detached: list[CellJob] = []
+        self._named = ""  # the backend that a record has named last
+
+    @line_magic
+    def flash(self, line: str) -> None:
+        """Run a command of ``flash``, such as ``%flash endpoints``.
+
+        ``%flash backend`` says who runs endpoints, and ``%flash backend local|runpod|auto`` chooses it for
+        this notebook. All others are those of the command line: ``%flash --help``
+        """
+        from flash_nb.notebook.flash_line import run
+
+        run(line)
 
     @cell_magic
     def flash_remote(self, line: str, cell: str) -> Any:  # noqa: D102
@@ -83,7 +96,9 @@ class FlashMagics(Magics):
         namespace = self._shell.user_ns
         cell = cell_job.prepare(text, plan, chosen, namespace)
         record = _Record(live=hasattr(self._shell, "kernel"))
-        job = cell_job.CellJob(current_session(), resource, cell, namespace, record)
+        session = current_session()
+        place = self._place(session.backend_named(chosen.backend).name)
+        job = cell_job.CellJob(session, resource, cell, namespace, record, place=place)
         job.start()
         if chosen.detach:
             job.wait_stored()
@@ -101,6 +116,13 @@ class FlashMagics(Magics):
         if exception is not None:
             raise self._shown_as_local(exception)
         return RemoteValue(job.value) if job.value is not None else None
+
+    def _place(self, backend: str) -> str:
+        """Return who runs a cell, if the records have not said it yet, or said another one."""
+        if backend == self._named:
+            return ""
+        self._named = backend
+        return PLACES.get(backend, backend)
 
     def _shown_as_local(self, exception: BaseException) -> BaseException:
         """Have IPython show the remote frames alone: none of ours, none of its own."""

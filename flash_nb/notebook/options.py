@@ -12,6 +12,8 @@ from IPython.core.error import UsageError
 
 from flash_nb.errors import did_you_mean
 
+BACKENDS = ("local", "runpod")
+
 
 @dataclass(frozen=True)
 class CellOptions:
@@ -30,6 +32,7 @@ class CellOptions:
     run: bool = False
     define: bool = False
     allow_apt: bool = False
+    backend: str = ""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -89,6 +92,9 @@ def parser() -> argparse.ArgumentParser:
     )
     where.add_argument("--cpu", default="", metavar="INSTANCE", help="a CPU instance such as cpu5c-4-8")
     where.add_argument("--name", default="", metavar="N", help="the endpoint's name")
+    where.add_argument(
+        "--backend", choices=BACKENDS, default="", metavar="B", help="local or runpod, for this cell alone"
+    )
     moves = made.add_argument_group("what moves")
     moves.add_argument(
         "--deps",
@@ -155,4 +161,5 @@ def parse(line: str) -> CellOptions:
         run=found.run,
         define=found.define,
         allow_apt=found.allow_apt,
+        backend=found.backend,
     )

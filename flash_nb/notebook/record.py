@@ -42,6 +42,7 @@ class JobView:
         title: The cell's or function's name.
         status: Where the job stands.
         resource: The name of the resource it runs on.
+        place: Who runs it: "Runpod" or "local engine". Said once.
         phase: What is being done now, while it is not final.
         hardware: The resource's one-line description.
         note: What must be known to read the rest, such as that a GPU is only simulated.
@@ -64,6 +65,7 @@ class JobView:
     title: str
     status: JobStatus
     resource: str
+    place: str = ""
     phase: str = ""
     hardware: str = ""
     note: str | None = None
@@ -145,7 +147,9 @@ def render_text(view: JobView) -> str:
 
 
 def _facts(view: JobView) -> Iterator[str]:
-    """Yield what the line says after the name: the phase or the error, time, and sizes."""
+    """Yield what the line says after the name: the place, the phase or the error, time, and sizes."""
+    if view.place:
+        yield view.place
     if not view.status.is_final and view.phase and view.phase != _LOOKS[view.status].word:
         yield _short(view.phase)
     if view.elapsed_s is not None:

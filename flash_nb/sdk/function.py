@@ -15,6 +15,34 @@ from flash_nb.sdk.options import RemoteOptions
 from flash_nb.sdk.stream import Stream, StreamHere
 
 
+class Call:
+    """A call of a function, ready to travel.
+
+    Attributes:
+        request: A `flash_nb.protocol.channel.FunctionRequest`.
+        buffers: Its values.
+        modules: What it needs.
+        carried: What it takes along of the notebook.
+    """
+
+    def __init__(self, code: Code, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        collector = code.collector()
+        sent = Arguments(args, kwargs, collector, code.parameters, None)
+        captured = collector.collect()
+        self.carried = code.check(captured)
+        self.request: dict[str, Any] = {
+            "execution_type": "function",
+            "function": code.name,
+            "definitions": code.definitions,
+            "namespace": captured.items,
+            "namespace_buffers": len(captured.buffers),
+            "args": sent.args,
+            "kwargs": sent.kwargs,
+        }
+        self.buffers = [*captured.buffers, *sent.buffers]
+        self.modules = captured.modules | sent.modules
+
+
 class RemoteFunction:
     """A function that runs on a resource. Calling it gives a coroutine for its `JobOutput`.
 
@@ -47,27 +75,15 @@ class RemoteFunction:
             SerializationError: An argument cannot be sent, or all of them are too large.
             UndefinedNameError: No call could end well: it reads names that exist nowhere.
         """
-        collector = self._code.collector()
-        sent = Arguments(args, kwargs, collector, self._code.parameters, None)
-        captured = collector.collect()
-        carried = self._code.check(captured)
-        request = {
-            "execution_type": "function",
-            "function": self._code.name,
-            "definitions": self._code.definitions,
-            "namespace": captured.items,
-            "namespace_buffers": len(captured.buffers),
-            "args": sent.args,
-            "kwargs": sent.kwargs,
-        }
+        call = Call(self._code, args, kwargs)
         return submit(
             self.how,
             label=f"{self._code.name}()",
-            request=request,
-            buffers=[*captured.buffers, *sent.buffers],
-            modules=captured.modules | sent.modules,
+            request=call.request,
+            buffers=call.buffers,
+            modules=call.modules,
             resolve=self._code.resolve,
-            carried=carried,
+            carried=call.carried,
         )
 
     def stream(self, *args: Any, **kwargs: Any) -> Stream | StreamHere:

@@ -48,7 +48,7 @@ class PayloadFunction:
 
         Raises:
             SerializationError: The function did not return a dict that JSON can hold, or is ``async``.
-            ResourceError: Nothing stands for the image on the local engine.
+            ResourceError: The backend is the local engine, and nothing stands for the image there.
         """
         return self._send(self._made(args, kwargs))
 
@@ -76,13 +76,14 @@ class PayloadFunction:
                 f"{name} returned a {type(payload).__name__}: {how.resource.name} takes a dict as payload.",
                 hint=f'For example: return {{"prompt": …}}. An async function is awaited: await {name}(…)',
             )
-        app = app_of(how.resource)
+        session = current_session()
+        app = None if session.backend.runs_images else app_of(how.resource)
         sent = jsonable(f"the payload of {name}", payload)
         if (size := len(json.dumps(sent))) > MAX_PAYLOAD_BYTES:
             raise SerializationError(
                 f"The payload of {name} has {size / 1e6:.1f} MB, and 10 MB is the limit."
             )
-        return current_session().submit(
+        return session.submit(
             how.resource,
             app=app,
             label=f"{name}()",
@@ -90,8 +91,8 @@ class PayloadFunction:
             decode=_decode,
             resolve=_resolve,
             buffers=(),
-            requirements=app.requirements,
-            system=app.system,
+            requirements=app.requirements if app else (),
+            system=app.system if app else (),
             timeout_s=how.timeout_s,
             ttl_s=how.ttl_s,
         )

@@ -3,6 +3,11 @@
 Two ways to call it were weighed. The official 1.0.0 posts the function's source to ``/execute`` at
 every call, so that ``curl`` has nothing to call. Here the endpoint serves all routes that were
 declared for its resource, and the Python call is the same request that any client makes.
+
+On Runpod a Live resource runs Flash's image for live functions, and ``/execute`` is all that this image
+serves. So there a Python call does what the official one does, the route's method and path count for
+nothing, and its address answers no ``curl``. Values come back as Python objects, unchecked and not made
+into JSON. Routes that others can call need an image of their own, as a deployed app has one.
 """
 
 from __future__ import annotations
@@ -15,16 +20,22 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from flash_nb.backends.base import HttpRequest, HttpResponse
+from flash_nb.backends.events import worker_event
 from flash_nb.errors import RemoteExecutionError, ResourceError, SerializationError, did_you_mean
+from flash_nb.protocol import live
 from flash_nb.protocol.app import Route
 from flash_nb.resources.serverless import ServerlessResource
+from flash_nb.sdk import failures, outputs
 from flash_nb.sdk.app import ServedApp, routes_app
 from flash_nb.sdk.call import called
 from flash_nb.sdk.code import ObjectCode
+from flash_nb.sdk.dependencies import requirements_for
+from flash_nb.sdk.function import Call
 from flash_nb.sdk.jsonable import jsonable
 from flash_nb.sdk.options import RemoteOptions
-from flash_nb.sdk.session import current_session
+from flash_nb.sdk.session import Session, current_session
 from flash_nb.sdk.stand_in import app_of
+from flash_nb.worker.codec import decode
 from flash_nb.worker.routes import METHODS, Place, placeholders, places, signature_of
 
 RESERVED = ("/ping", "/execute", "/docs", "/openapi.json")
@@ -75,6 +86,8 @@ class RemoteRoute:
         if self.how.local:
             return await _call_here(self._function, bound.args, bound.kwargs)
         session = current_session()
+        if self._is_executed(session):
+            return await self._execute(session, bound.args, bound.kwargs)
         response = await session.request(self.how.resource, self._app(), self._request(bound.arguments))
         return _value(response, f"{self.method} {self.path} of {self.how.resource.name}")
 
@@ -103,9 +116,41 @@ class RemoteRoute:
     def __repr__(self) -> str:
         return f"<route {self.method} {self.path} of {self.how.resource.name}: {self.name}()>"
 
-    def _app(self) -> ServedApp:
-        """Return what serves the route: this function, or whatever the resource's own image is."""
+    def _is_executed(self, session: Session) -> bool:
+        """Say if the function's source travels with each call: there is no app to serve it."""
+        return self.how.resource.is_live and session.backend.runs_images
+
+    async def _execute(self, session: Session, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Have a worker of Flash's own image run the function: ``POST /execute``, once."""
+        how, call = self.how, Call(self._code, args, kwargs)
+        body = live.function_request(
+            call.request,
+            call.buffers,
+            requirements=requirements_for(call.modules, how.dependencies),
+            system=how.system_dependencies,
+            accelerate=how.accelerate_downloads,
+        )
+        headers = [("content-type", "application/json")]
+        request = HttpRequest("POST", "/execute", "", headers, json.dumps(body).encode())
+        answer = _value(
+            await session.request(how.resource, None, request), f"/execute of {how.resource.name}"
+        )
+        result, buffers, events = live.result_of(answer)
+        for _, event in events:
+            outputs.show(worker_event(event))
+        if not result["ok"]:
+            pickles = buffers[result["counts"][0] :]
+            raise failures.rebuild(result["error"], pickles, self._code.resolve)
+        return decode(buffers[: result["counts"][0]], self._code.resolve)
+
+    def _app(self) -> ServedApp | None:
+        """Return what serves the route: this function, or what stands for the resource's own image.
+
+        None: its workers run the image.
+        """
         resource = self.how.resource
+        if current_session().backend.runs_images:
+            return None
         return table_of(resource).app() if resource.is_live else app_of(resource)
 
     def _check_parameters(self) -> None:

@@ -10,9 +10,11 @@ import atexit
 import contextvars
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from flash_nb.backends.base import Backend, Endpoint, EndpointSpec, HttpRequest, HttpResponse, JobRequest
+from flash_nb.backends.choice import choose, make
 from flash_nb.jobs import FinishedEvent, JobEvent, JobInfo, JobStatus, StreamEvent, new_job_id
 from flash_nb.loop import LoopThread, Mailbox
 from flash_nb.resources.env import parse_env
@@ -23,6 +25,7 @@ from flash_nb.sdk.job import Decode, Job, Resolve, settled
 from flash_nb.settings import Settings, load
 
 CLOSE_TIMEOUT_S = 2.0
+DOWN_TIMEOUT_S = 30.0
 
 
 class Session:
@@ -30,38 +33,70 @@ class Session:
 
     Args:
         settings: Default: those that hold here and now.
-        backend: Who runs endpoints. Default: the local engine.
+        backend: Who runs endpoints. Default: whoever the settings say.
     """
 
     def __init__(self, settings: Settings | None = None, backend: Backend | None = None) -> None:
         self.settings = settings or load()
-        self._backend = backend
+        self._backends: dict[str, Backend] = {}
+        self._chosen = ""
+        if backend is not None:
+            self._chosen = backend.name
+            self._backends[backend.name] = backend
         self._thread = LoopThread()
         self._mailbox = Mailbox(self._thread.loop)
         # By identity: hashing a resource by value took a tenth of a warm call. The resource is kept, so
         # that its id is not used again.
-        self._endpoints: dict[int, tuple[ServerlessResource, ServedApp | None, Endpoint]] = {}
+        self._endpoints: dict[tuple[int, str], tuple[ServerlessResource, ServedApp | None, Endpoint]] = {}
 
     @property
     def backend(self) -> Backend:
-        """Who runs endpoints."""
-        if self._backend is None:
-            from flash_nb.backends.local import LocalBackend
+        """Who runs endpoints; found when first needed.
 
-            self._backend = LocalBackend(self.settings)
-        return self._backend
+        Raises:
+            FlashError: It cannot be found: no key where one is needed, or a file that makes no sense.
+        """
+        return self.backend_named("")
 
-    def endpoint(self, resource: ServerlessResource, app: ServedApp | None = None) -> Endpoint:
+    def backend_named(self, name: str) -> Backend:
+        """Return a backend by its name; the chosen one for an empty name.
+
+        Raises:
+            FlashError: As for `backend`.
+        """
+        if not name:
+            self._chosen = self._chosen or choose(self.settings)
+            name = self._chosen
+        if name not in self._backends:
+            self._backends[name] = make(name, self.settings)
+        return self._backends[name]
+
+    def use(self, name: str) -> Backend:
+        """Have everything from now on run by the backend of this name; ``"auto"`` chooses again.
+
+        Raises:
+            FlashError: As for `backend`; then nothing has changed.
+        """
+        chosen = choose(replace(self.settings, backend=name))
+        backend = self.backend_named(chosen)
+        self._chosen = chosen
+        return backend
+
+    def endpoint(
+        self, resource: ServerlessResource, app: ServedApp | None = None, *, backend: str = ""
+    ) -> Endpoint:
         """Return the endpoint of a resource, created or updated if need be; waits for it.
 
         Args:
             resource: What its workers run on.
             app: What they serve, if jobs do not bring their code.
+            backend: Who runs it. Default: the chosen one.
 
         Raises:
             BackendError: It cannot be had.
         """
-        return self._known(resource, app) or self._thread.run(self._ensure(resource, app))
+        chosen = self.backend_named(backend)
+        return self._known(chosen, resource, app) or self._thread.run(self._ensure(chosen, resource, app))
 
     async def request(
         self, resource: ServerlessResource, app: ServedApp | None, request: HttpRequest
@@ -71,7 +106,7 @@ class Session:
         Raises:
             BackendError: There was no answer.
         """
-        answer = self._thread.submit(self._request(resource, app, request))
+        answer = self._thread.submit(self._request(self.backend, resource, app, request))
         try:
             await settled(answer)
         except asyncio.CancelledError:
@@ -92,6 +127,7 @@ class Session:
         resolve: Resolve,
         on_event: Callable[[JobEvent], None] | None = None,
         app: ServedApp | None = None,
+        backend: str = "",
         **options: Any,
     ) -> Job:
         """Send a job without waiting for anything.
@@ -104,8 +140,10 @@ class Session:
             resolve: Finds classes of ``__main__`` for exceptions.
             on_event: Called on the background loop. Default: show it where `submit` was called.
             app: What the workers serve, if the request does not bring its code.
+            backend: Who runs it. Default: the chosen one.
             **options: Further fields of `JobRequest`.
         """
+        chosen = self.backend_named(backend)
         job = Job(
             new_job_id(),
             label=label,
@@ -113,54 +151,72 @@ class Session:
             decode=decode,
             resolve=resolve,
             on_event=on_event or _show_in_context(),
-            retry=self._retry,
+            retry=lambda job: self._retry(chosen, job),
         )
         wire = JobRequest(job.id, request, **options)
-        endpoint = self._known(resource, app)
+        endpoint = self._known(chosen, resource, app)
         if endpoint is not None:
             self._mailbox.post(lambda: _run(endpoint, wire, job))
         else:
-            self._thread.submit(self._ensure_and_run(resource, app, wire, job))
+            self._thread.submit(self._ensure_and_run(chosen, resource, app, wire, job))
         return job
 
-    def _retry(self, job: Job) -> Job:
+    def _retry(self, backend: Backend, job: Job) -> Job:
         again = job.again(_show_in_context())
-        self._thread.run(self.backend.retry(job.id, again.receive))
+        self._thread.run(backend.retry(job.id, again.receive))
         return again
 
     def release(self, resource: ServerlessResource, instance: str) -> None:
         """Forget a remote object."""
-        endpoint = self._known(resource)
+        for backend in list(self._backends.values()):
+            self._release(self._known(backend, resource), instance)
+
+    def _release(self, endpoint: Endpoint | None, instance: str) -> None:
         if endpoint is not None:
             self._mailbox.post(lambda: endpoint.release(instance))
 
     def close(self) -> None:
-        """Close the connection; jobs go on in the backend."""
-        if self._backend is not None:
-            self._thread.submit(self._backend.aclose()).result(timeout=CLOSE_TIMEOUT_S)
+        """Close the connections; jobs go on in the backends."""
+        timeout_s = DOWN_TIMEOUT_S if self.settings.down_on_exit else CLOSE_TIMEOUT_S
+        closing = [self._thread.submit(backend.aclose()) for backend in self._backends.values()]
+        for each in closing:
+            each.result(timeout=timeout_s)
 
     async def _request(
-        self, resource: ServerlessResource, app: ServedApp | None, request: HttpRequest
+        self,
+        backend: Backend,
+        resource: ServerlessResource,
+        app: ServedApp | None,
+        request: HttpRequest,
     ) -> HttpResponse:
-        endpoint = await self._ensure(resource, app)
+        endpoint = await self._ensure(backend, resource, app)
         return await endpoint.request(request)
 
-    async def _ensure(self, resource: ServerlessResource, app: ServedApp | None = None) -> Endpoint:
-        endpoint = self._known(resource, app)
+    async def _ensure(
+        self, backend: Backend, resource: ServerlessResource, app: ServedApp | None = None
+    ) -> Endpoint:
+        endpoint = self._known(backend, resource, app)
         if endpoint is None:
-            endpoint = await self.backend.ensure(endpoint_spec(resource, app))
-            self._endpoints[id(resource)] = (resource, app, endpoint)
+            endpoint = await backend.ensure(endpoint_spec(resource, app))
+            self._endpoints[id(resource), backend.name] = (resource, app, endpoint)
         return endpoint
 
-    def _known(self, resource: ServerlessResource, app: ServedApp | None = None) -> Endpoint | None:
-        found = self._endpoints.get(id(resource))
+    def _known(
+        self, backend: Backend, resource: ServerlessResource, app: ServedApp | None = None
+    ) -> Endpoint | None:
+        found = self._endpoints.get((id(resource), backend.name))
         return found[2] if found and (app is None or app == found[1]) else None
 
     async def _ensure_and_run(
-        self, resource: ServerlessResource, app: ServedApp | None, wire: JobRequest, job: Job
+        self,
+        backend: Backend,
+        resource: ServerlessResource,
+        app: ServedApp | None,
+        wire: JobRequest,
+        job: Job,
     ) -> None:
         try:
-            endpoint = await self._ensure(resource, app)
+            endpoint = await self._ensure(backend, resource, app)
         except Exception as error:  # noqa: BLE001 - whoever waits for the job raises it
             job.fail(error)
             return

@@ -170,7 +170,7 @@ async def test_attaching_to_an_unknown_job_ends_at_once(backend, new_backend):
     backend.attach("nobody", follower)
     info = (await follower.end()).info
     assert info.status is JobStatus.FAILED
-    assert info.error == "the engine has no such job"
+    assert "has no such job" in info.error
 
 
 @contract

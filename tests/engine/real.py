@@ -39,7 +39,28 @@ SPEC = EndpointSpec(
 
 
 def spec(**fields) -> EndpointSpec:
-    return replace(SPEC, **fields)
+    found = replace(SPEC, **fields)
+    wire = wire_of(found)
+    digest = hashlib.sha256(json.dumps(wire, sort_keys=True).encode()).hexdigest()[:16]
+    return replace(found, wire=wire, hash=digest)
+
+
+def wire_of(spec: EndpointSpec) -> dict:
+    """Return what Runpod is told of an endpoint, as a resource of its kind would say it."""
+    is_cpu = spec.kind.startswith("Cpu")
+    machines = {"instanceIds": ["cpu3g-2-8"]} if is_cpu else {"gpuIds": "AMPERE_24", "gpuCount": 1}
+    kind = ("-lb" if spec.balanced else "") + ("-cpu" if is_cpu else "")
+    return machines | {
+        "name": spec.name,
+        "type": "LB" if spec.balanced else "QB",
+        "workersMin": spec.workers_min,
+        "workersMax": spec.workers_max,
+        "idleTimeout": round(spec.idle_timeout_s),
+        "executionTimeoutMs": round((spec.timeout_s or 0) * 1000),
+        "scalerType": "REQUEST_COUNT" if spec.balanced else "QUEUE_DELAY",
+        "scalerValue": 4,
+        "template": {"name": f"{spec.name}-template", "imageName": f"runpod/flash{kind}:latest", "env": []},
+    }
 
 
 def cell(source: str, *outputs: str, values: dict | None = None, **fields) -> JobRequest:

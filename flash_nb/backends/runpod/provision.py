@@ -269,7 +269,7 @@ def _fits(spec: EndpointSpec, endpoint: Listed) -> bool:
     return (
         endpoint.name in (spec.name, f"{spec.name}-fb", f"{spec.name} -fb")
         and endpoint.is_load_balanced == spec.balanced
-        and endpoint.is_cpu == (spec.gpu_count == 0)
+        and endpoint.is_cpu == bool(spec.wire.get("instanceIds"))
     )
 
 
