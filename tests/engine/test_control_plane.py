@@ -1,0 +1,269 @@
+"""Endpoints and volumes over HTTP: the engine's GraphQL and REST."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+from real import spec
+
+from flash_nb.backends.local import connect, read_state
+
+SAVE = """
+mutation saveEndpoint($input: EndpointInput!) {
+  saveEndpoint(input: $input) {
+    aiKey gpuIds id idleTimeout locations name networkVolumeId flashEnvironmentId scalerType scalerValue
+    templateId type userId version workersMax workersMin workersStandby workersPFBTarget gpuCount
+    allowedCudaVersions executionTimeoutMs instanceIds activeBuildid idePodId
+  }
+}
+"""
+DELETE = "mutation deleteEndpoint($id: String!) { deleteEndpoint(id: $id) }"
+LIST = "query { myself { endpoints { id name } } }"
+LIVE = {
+    "name": "live-fb",
+    "instanceIds": ["cpu3g-2-8"],
+    "template": {"imageName": "runpod/flash-cpu:latest", "env": [{"key": "A", "value": "from the template"}]},
+}
+FUNCTION = {"function_name": "f", "serialization_format": "json", "args": []}
+READ_A = {**FUNCTION, "function_code": "def f():\n    import os\n    return os.environ.get('A')"}
+
+
+class Plane:
+    """The control plane as Runpod's clients see it."""
+
+    def __init__(self, world, url: str) -> None:
+        self.url = url
+        self.token = read_state(world.settings).api_key
+        self.http = httpx.AsyncClient(headers={"Authorization": f"Bearer {self.token}"}, timeout=60)
+
+    async def ask(self, query: str, **variables) -> dict:
+        return (await self.post({"query": query, "variables": variables})).json()
+
+    async def post(self, body) -> httpx.Response:
+        return await self.http.post(f"{self.url}/graphql", json=body)
+
+    async def save(self, **fields) -> dict:
+        answer = await self.ask(SAVE, input=fields)
+        assert "errors" not in answer, answer
+        return answer["data"]["saveEndpoint"]
+
+    async def names(self) -> list[str]:
+        found = (await self.ask(LIST))["data"]["myself"]["endpoints"]
+        return [endpoint["name"] for endpoint in found]
+
+    async def run(self, endpoint_id: str, given) -> dict:
+        answer = await self.http.post(f"{self.url}/v2/{endpoint_id}/runsync", json={"input": given})
+        return answer.json()
+
+
+@asynccontextmanager
+async def plane(world):
+    client = await connect(world.settings, "test")
+    opened = Plane(world, await client.call("http"))
+    client.close()
+    async with opened.http:
+        yield opened
+
+
+def scenario(world, body) -> None:
+    async def run():
+        async with plane(world) as opened:
+            await asyncio.wait_for(body(opened), 60)
+
+    asyncio.run(run())
+
+
+def test_an_endpoint_is_made_listed_used_and_deleted(world):
+    async def body(p):
+        saved = await p.save(**LIVE)
+        assert (saved["name"], saved["type"], saved["instanceIds"]) == ("live-fb", "QB", ["cpu3g-2-8"])
+        assert [type(saved[key]) for key in ("gpuIds", "allowedCudaVersions", "templateId")] == [str] * 3
+        assert await p.names() == ["live-fb"]
+        (listed,) = await world.call("endpoints")
+        assert (listed["id"], listed["kind"], listed["env"]) == (saved["id"], "CpuLiveServerless", ["A"])
+        assert (await p.run(saved["id"], READ_A))["output"]["json_result"] == "from the template"
+        assert await p.ask(DELETE, id=saved["id"]) == {"data": {"deleteEndpoint": None}}
+        assert await p.names() == []
+        assert (await p.run(saved["id"], READ_A))["detail"]
+
+    scenario(world, body)
+
+
+def test_who_saves_a_name_at_once_gets_one_endpoint(world):
+    async def body(p):
+        saved = await asyncio.gather(*(p.save(**LIVE) for _ in range(5)))
+        assert len({endpoint["id"] for endpoint in saved}) == 1
+        assert await p.names() == ["live-fb"]
+
+    scenario(world, body)
+
+
+def test_a_kernel_and_graphql_mean_the_same_endpoint_by_kind_and_name(world):
+    async def body(p):
+        async with world.endpoint(name="live-fb") as endpoint:
+            assert (await p.save(**LIVE))["id"] == endpoint.id
+            assert (await p.save(**{**LIVE, "instanceIds": []}))["id"] != endpoint.id
+
+    scenario(world, body)
+
+
+def test_an_endpoint_is_changed_by_id_even_its_name(world):
+    async def body(p):
+        saved = await p.save(**LIVE)
+        changed = await p.save(id=saved["id"], name="renamed", workersMax=7)
+        assert (changed["id"], changed["name"], changed["workersMax"]) == (saved["id"], "renamed", 7)
+        assert (await p.run(saved["id"], READ_A))["output"]["json_result"] == "from the template"
+        again = await p.save(**LIVE)
+        assert again["id"] != saved["id"], "the name is free again"
+        assert sorted(await p.names()) == ["live-fb", "renamed"]
+        assert (await p.save(**{**LIVE, "name": "renamed"}))["id"] == saved["id"]
+
+    scenario(world, body)
+
+
+def test_new_variables_reach_the_next_job(world):
+    async def body(p):
+        saved = await p.save(**LIVE)
+        assert (await p.run(saved["id"], READ_A))["output"]["json_result"] == "from the template"
+        template = {"imageName": "runpod/flash-cpu:latest", "env": [{"key": "A", "value": "new"}]}
+        await p.save(id=saved["id"], template=template)
+        assert (await p.run(saved["id"], READ_A))["output"]["json_result"] == "new"
+
+    scenario(world, body)
+
+
+def test_an_endpoint_survives_the_engine_and_its_door_opens_again(world):
+    async def body(p):
+        saved = await p.save(**LIVE)
+        world.kill_engine()
+        client = await connect(world.settings, "test")
+        client.close()
+        assert await p.names() == ["live-fb"], "at the address of before"
+        assert (await p.run(saved["id"], READ_A))["output"]["success"]
+
+    scenario(world, body)
+
+
+def test_jobs_of_a_foreign_image_fail_with_its_name_unless_something_stands_for_it(world):
+    async def body(p):
+        template = {"imageName": "me/upper:1"}
+        saved = await p.save(name="upper", instanceIds=["cpu3g-2-8"], template=template)
+        failed = await p.run(saved["id"], {"text": "x"})
+        assert failed["status"] == "FAILED"
+        assert "me/upper:1" in failed["error"]
+        assert failed["executionTime"] == 0
+        source = "def handler(job):\n    return job['input']['text'].upper()"
+        item = {"name": "handler", "source": source, "filename": "c", "first_line": 1}
+        app = {"kind": "handler", "group": {"namespace": [item], "buffers": [], "function": "handler"}}
+        backend = world.backend()
+        stood_in = await backend.ensure(spec(name="upper", kind="CpuServerlessEndpoint", app=app))
+        assert stood_in.id == saved["id"]
+        assert (await p.run(saved["id"], {"text": "x"}))["output"] == "X"
+        await p.save(name="upper", instanceIds=["cpu3g-2-8"], template=template, workersMax=9)
+        assert (await p.run(saved["id"], {"text": "y"}))["output"] == "Y", "it still stands for the image"
+        await backend.aclose()
+
+    scenario(world, body)
+
+
+def test_a_load_balanced_endpoint_without_routes_says_so(world):
+    async def body(p):
+        saved = await p.save(name="api", type="LB", template={"imageName": "runpod/flash-lb:latest"})
+        assert "no queue" in (await p.run(saved["id"], {}))["detail"]
+        assert (await p.http.get(f"{p.url}/v2/{saved['id']}/health")).is_success
+        answer = await p.http.get(f"{p.url}/{saved['id']}/ping")
+        assert answer.status_code == 404
+        assert "no routes yet" in answer.json()["detail"]
+
+    scenario(world, body)
+
+
+def test_arguments_in_the_query_itself_are_read_too(world):
+    async def body(p):
+        made = await p.ask(
+            'mutation { saveEndpoint(input: {name: "x", templateId: "me/image", workersMax: 1,'
+            ' gpuIds: "AMPERE_16"}) { id gpuIds templateId } }'
+        )
+        saved = made["data"]["saveEndpoint"]
+        assert (saved["gpuIds"], saved["templateId"]) == ("AMPERE_16", "me/image")
+        assert "errors" not in await p.ask(f'mutation {{ deleteEndpoint(id: "{saved["id"]}") }}')
+
+    scenario(world, body)
+
+
+@pytest.mark.parametrize(
+    ("query", "variables", "word"),
+    [
+        ("query {", {}, "Syntax Error"),
+        ("query { myself { endpointz { id } } }", {}, "endpointz"),
+        (SAVE, {"input": {"name": "x", "workers": 1}}, "workers"),
+        (SAVE, {"input": {"name": "x"}}, "imageName"),
+        (SAVE, {"input": {"id": "ep-none"}}, "ep-none"),
+        (SAVE, {"input": {"name": "x", "templateId": "i", "workersMax": "3"}}, "Int"),
+        (SAVE, {"input": {"name": "x", "templateId": "i", "networkVolumeId": "../x"}}, "volume"),
+        (DELETE, {"id": "ep-none"}, "ep-none"),
+        ("query q($n: String!) { flashAppByName(flashAppName: $n) { id } }", {"n": "a"}, "not available yet"),
+    ],
+)
+def test_errors_are_graphqls(world, query, variables, word):
+    async def body(p):
+        answer = await p.ask(query, **variables)
+        assert word in answer["errors"][0]["message"]
+        assert await p.names() == []
+
+    scenario(world, body)
+
+
+def test_only_the_token_opens_the_control_plane(world):
+    async def body(p):
+        for path in ("graphql", "rest/networkvolumes"):
+            for headers in ({}, {"Authorization": "Bearer x"}):
+                refused = await httpx.AsyncClient().post(f"{p.url}/{path}", json={}, headers=headers)
+                assert (refused.status_code, list(refused.json())) == (401, ["detail"])
+            by_address = await httpx.AsyncClient().post(f"{p.url}/{path}?token={p.token}", json={})
+            assert by_address.status_code == 401
+        assert (await p.post([])).status_code == 400
+        assert (await p.post({"query": 5})).status_code == 400
+        assert (await p.http.get(f"{p.url}/graphql")).status_code == 405
+
+    scenario(world, body)
+
+
+def test_volumes_are_made_once_and_shared(world):
+    async def body(p):
+        url = f"{p.url}/rest/networkvolumes"
+        assert (await p.http.get(url)).json() == []
+        given = {"name": "data", "size": 10, "dataCenterId": "EU-RO-1"}
+        made = await p.http.post(url, json=given)
+        assert (made.status_code, made.json()) == (201, {"id": "EU-RO-1-data", **given})
+        again = await p.http.post(url, json=given)
+        assert (again.status_code, again.json()) == (200, made.json())
+        assert (await p.http.get(url)).json() == [made.json()]
+        saved = await p.save(**LIVE, networkVolumeId=made.json()["id"])
+        assert saved["networkVolumeId"] == made.json()["id"]
+        code = "def f():\n    import os\n    return os.environ['RUNPOD_VOLUME_PATH']"
+        output = (await p.run(saved["id"], {**FUNCTION, "function_code": code}))["output"]
+        assert output["json_result"] == str(world.home / "volumes" / "EU-RO-1-data")
+
+    scenario(world, body)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"name": "../x", "size": 1, "dataCenterId": "EU-RO-1"},
+        {"name": "x", "size": 1, "dataCenterId": ".."},
+        {"name": "x", "size": 0, "dataCenterId": "EU-RO-1"},
+        {"name": "x", "size": "1", "dataCenterId": "EU-RO-1"},
+    ],
+)
+def test_a_volume_that_cannot_be_is_refused(world, given):
+    async def body(p):
+        refused = await p.http.post(f"{p.url}/rest/networkvolumes", json=given)
+        assert (refused.status_code, list(refused.json())) == (400, ["detail"])
+
+    scenario(world, body)
