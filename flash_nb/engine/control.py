@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ from flash_nb.engine import declaration
 from flash_nb.engine.events import EndpointDeleted, EndpointSaved
 from flash_nb.engine.machine import counters
 from flash_nb.engine.state import Needs, Scaling
-from flash_nb.errors import BackendError, EndpointNotFoundError
+from flash_nb.errors import BackendError, EndpointNotFoundError, did_you_mean
 from flash_nb.version import __version__
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ class Control:
         """Take over the endpoints of an engine that went before."""
         for endpoint_id, spec in self._server.store.endpoints().items():
             self._save(endpoint_id, spec)
-        if any(spec["balanced"] or "declared" in spec for spec in self.endpoints.values()):
+        if self._server.port_file.exists():  # somebody may know the address: a client, a worker
             self._server.http_url()
 
     async def call(self, method: str, params: dict[str, Any]) -> Any:
@@ -119,6 +121,21 @@ class Control:
             raise EndpointNotFoundError(f"The engine has no endpoint {endpoint_id!r}.")
         return dict(counters(self._server.machine, endpoint_id))
 
+    async def do_worker_environment(self, endpoint: str) -> dict[str, str]:
+        """Return the variables that an external worker needs to take an endpoint's jobs; with the token.
+
+        Args:
+            endpoint: Its id or its name.
+        """
+        found = self._find(endpoint)
+        if self.endpoints[found]["balanced"]:
+            raise BackendError(f"The endpoint {endpoint!r} has no queue: no worker can take jobs from it.")
+        from flash_nb.engine.takers import worker_environment  # it needs what serves HTTP
+
+        worker_id = f"{self.endpoints[found]['name']}-{secrets.token_hex(4)}"
+        worker_id = re.sub(r"[^A-Za-z0-9_-]", "-", worker_id)
+        return worker_environment(self._server.http_url(), found, f"x-{worker_id}", self._server.token)
+
     async def do_retry(self, job_id: str, client_id: str) -> None:
         """Run a job again that failed, timed out or was cancelled, for this client."""
         await self._server.retry(job_id, client_id)
@@ -152,10 +169,11 @@ class Control:
         known = self.endpoints.get(endpoint_id)
         self.endpoints[endpoint_id] = spec
         replace = known is not None and any(known[key] != spec[key] for key in REPLACES_WORKERS)
+        bounds = {"workers_min": 0, "workers_max": 0} if self.why_nothing_runs(endpoint_id) else {}
         self._server.post(
             EndpointSaved(
                 endpoint_id,
-                Scaling(**spec["scaling"]),
+                Scaling(**{**spec["scaling"], **bounds}),
                 Needs(
                     self._server.settings.python, frozenset(spec["requirements"]), frozenset(spec["system"])
                 ),
@@ -163,6 +181,27 @@ class Control:
                 balanced=spec["balanced"],
             )
         )
+
+    def _find(self, endpoint: str) -> str:
+        """Return the id of an endpoint.
+
+        Raises:
+            EndpointNotFoundError: There is none of this id or name.
+            BackendError: Several have this name.
+        """
+        if endpoint in self.endpoints:
+            return endpoint
+        names = {spec["name"] for spec in self.endpoints.values()}
+        found = [each for each, spec in self.endpoints.items() if spec["name"] == endpoint]
+        if not found:
+            raise EndpointNotFoundError(
+                f"The engine has no endpoint {endpoint!r}{did_you_mean(endpoint, names)}."
+            )
+        if len(found) > 1:
+            raise BackendError(
+                f"Several endpoints are called {endpoint!r}: give an id, {' or '.join(found)}."
+            )
+        return found[0]
 
     def _describe(self, endpoint_id: str) -> dict[str, Any]:
         spec = self.endpoints[endpoint_id]

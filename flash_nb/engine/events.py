@@ -75,7 +75,7 @@ class JobFinished:
 
 @dataclass(frozen=True, slots=True)
 class JobsReturned:
-    """A worker gives back jobs that it was sent ahead and did not begin."""
+    """A worker gives back jobs that it did not begin: it was sent them ahead, or they did not reach it."""
 
     worker_id: str
     job_ids: tuple[str, ...]
@@ -120,6 +120,38 @@ class WorkerLost:
 
 
 @dataclass(frozen=True, slots=True)
+class JobsAsked:
+    """An external worker asks for so many jobs, 0: no more; see `flash_nb.engine.external`.
+
+    If it `holds_none`, the jobs that it was given before are lost.
+    """
+
+    worker_id: str
+    endpoint_id: str
+    count: int
+    holds_none: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PollsChanged:
+    """An external worker has so many questions open; `can_stop`: one of them is its stop channel."""
+
+    worker_id: str
+    endpoint_id: str
+    polls: int
+    can_stop: bool = False
+    broke: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JobsHeld:
+    """A ping: which jobs an external worker says that it holds."""
+
+    worker_id: str
+    job_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceReleased:
     """A remote object is not used any more."""
 
@@ -160,6 +192,9 @@ Event = (
     | EnvironmentFailed
     | WorkerConnected
     | WorkerLost
+    | JobsAsked
+    | PollsChanged
+    | JobsHeld
     | InstanceReleased
     | ClientCame
     | ClientLeft

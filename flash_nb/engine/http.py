@@ -5,11 +5,11 @@ request needs the engine's token; see `flash_nb.engine.gate`. To a route a brows
 ``?token=…`` and is known by a cookie from then on, which does not hold the token: browsers send the
 cookies of one port of this machine to all others, which is also why no cookie opens Runpod's paths:
 
-============ ==============================================================
-``/v2``      jobs: `flash_nb.engine.rest`
+============ ====================================================================
+``/v2``      jobs: `flash_nb.engine.rest`; their workers: `flash_nb.engine.takers`
 ``/graphql`` endpoints: `flash_nb.engine.graphql`
 ``/rest``    volumes: `flash_nb.engine.volumes`
-============ ==============================================================
+============ ====================================================================
 
 Names other than this machine's in ``Host`` are refused, so that no web page can reach the engine by
 a name of its own (DNS rebinding).
@@ -46,6 +46,7 @@ from flash_nb.engine.gate import (
 )
 from flash_nb.engine.graphql import GraphQL
 from flash_nb.engine.rest import Rest
+from flash_nb.engine.takers import Takers
 from flash_nb.engine.volumes import Volumes
 
 if TYPE_CHECKING:
@@ -63,6 +64,9 @@ class HttpDoor:
     Args:
         server: The engine.
         port_file: Remembers the port, so that addresses stay valid.
+
+    Attributes:
+        takers: Answers external workers.
     """
 
     def __init__(self, server: Server, port_file: Path) -> None:
@@ -70,8 +74,10 @@ class HttpDoor:
         self._cookie = secrets.token_urlsafe(32)
         self._socket = _bind(port_file)
         self.port: int = self._socket.getsockname()[1]
+        self.takers = Takers(server)
         app = Starlette(
             routes=[
+                *self.takers.routes,
                 *Rest(server).routes,
                 *GraphQL(server).routes,
                 *Volumes(server).routes,

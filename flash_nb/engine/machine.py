@@ -31,6 +31,9 @@ each line and not at every job.
 A worker whose runs are short is sent some jobs *ahead*, which it runs without asking: a round trip
 costs more than a short run. They stay IN_QUEUE until the run before them ends. If that one turns out
 long, they are recalled, and what the worker gives back waits in line again.
+
+An external worker is none of these (`flash_nb.engine.external`): it takes any job of its endpoint when it
+asks, whatever the job needs, after our idle workers and before any is started.
 """
 
 from __future__ import annotations
@@ -56,10 +59,13 @@ from flash_nb.engine.events import (
     JobChanged,
     JobFinished,
     JobRetried,
+    JobsAsked,
+    JobsHeld,
     JobsReturned,
     JobSubmitted,
     KillWorker,
     PhaseChanged,
+    PollsChanged,
     RecallJobs,
     RefuseRequest,
     RequestArrived,
@@ -73,13 +79,16 @@ from flash_nb.engine.events import (
     WorkerConnected,
     WorkerLost,
 )
+from flash_nb.engine.external import ExternalWorker, ExternalWorkers
 from flash_nb.engine.state import (
+    OURS,
     Endpoint,
     Instance,
     Job,
     Needs,
     Worker,
     WorkerStatus,
+    is_ours,
 )
 from flash_nb.jobs import RETRYABLE, TRANSITIONS, JobStatus
 
@@ -95,6 +104,12 @@ ALL_HELD = (
     "waiting: every worker of this resource holds a remote object, and none has the packages of this job; "
     "close an object, or raise workersMax"
 )
+DIED = "its worker died {attempts} times; the last one was {reason}"
+GAVE_UP = (
+    "it was given to a worker {attempts} times, and no result came: the worker asks for other jobs. "
+    "Its result may be nothing that JSON can hold; the worker's log says more"
+)
+NO_OWN_WORKERS = "waiting for an external worker: flash engine worker-env {endpoint} says how to start one"
 SHORT_RUN_S = 0.02
 RECALL_AFTER_S = 0.1
 
@@ -104,12 +119,14 @@ class Machine:
 
     Attributes:
         endpoints, jobs, workers: What exists, by id. Final jobs leave `jobs`: the store has them.
+        external: The workers that others started.
     """
 
     def __init__(self, *, seed: str = "") -> None:
         self.endpoints: dict[str, Endpoint] = {}
         self.jobs: dict[str, Job] = {}
         self.workers: dict[str, Worker] = {}
+        self.external = ExternalWorkers()
         self.instances: dict[str, Instance] = {}
         self._owners: dict[str, str] = {}
         self._ready: set[Needs] = set()
@@ -132,6 +149,9 @@ class Machine:
             if job.status is JobStatus.IN_QUEUE:
                 job.worker_id = ""
                 self._line(endpoint, job).append(job.id)
+                continue
+            if not is_ours(job.worker_id):
+                self.external.restore(job.worker_id, endpoint.id, job.id, now, RECONNECT_GRACE_S)
                 continue
             worker = Worker(
                 job.worker_id,
@@ -165,10 +185,8 @@ class Machine:
                 self._retry(job)
             case JobFinished():
                 self._finish(event)
-            case RequestArrived(request):
-                self._take_request(request)
-            case RequestEnded(endpoint_id, request_id):
-                self._end_request(endpoint_id, request_id)
+            case RequestArrived() | RequestEnded():
+                self._take_request(event)
             case JobsReturned(worker_id, job_ids):
                 self._take_returned(worker_id, job_ids)
             case CancelRequested(job_id):
@@ -177,6 +195,8 @@ class Machine:
                 self._connect(event)
             case WorkerLost(worker_id, reason):
                 self._lose(worker_id, reason)
+            case JobsAsked() | PollsChanged() | JobsHeld():
+                self._hear(event)
             case EnvironmentReady(environment):
                 self._building.discard(environment)
                 self._ready.add(environment)
@@ -209,7 +229,7 @@ class Machine:
     def is_idle(self) -> bool:
         """True if nothing is unfinished and no worker is up."""
         waiting = any(e.balancer and e.balancer.requests for e in self.endpoints.values())
-        return not self.jobs and not self.workers and not waiting
+        return not self.jobs and not self.workers and not self.external.workers and not waiting
 
     # --- jobs ---------------------------------------------------------------------------------
 
@@ -250,6 +270,7 @@ class Machine:
                 self._end(job, JobStatus.COMPLETED)
             else:
                 self._end(job, JobStatus.FAILED, event.error)
+        self.external.let_go(event.worker_id, event.job_id)
         if worker is not None and worker.job_id == event.job_id:
             if job is not None and job.started_at is not None:
                 worker.last_run_s = self._now - job.started_at
@@ -266,6 +287,8 @@ class Machine:
         else:
             worker.ahead.remove(job.id)
             self._actions.append(SendCancel(worker.id, job.id))
+        if job.worker_id in self.external.workers:
+            self._actions.append(SendCancel(job.worker_id, job.id))
         if worker is not None and worker.job_id == job.id:
             worker.status = WorkerStatus.RELEASING
             worker.deadline = self._now + RELEASE_GRACE_S
@@ -291,12 +314,12 @@ class Machine:
             raise AssertionError(f"job {job.id} cannot go from {job.status.value} to {status.value}")
         job.status = status
 
-    def _requeue(self, endpoint: Endpoint, job: Job, reason: str) -> None:
+    def _requeue(self, endpoint: Endpoint, job: Job, reason: str, error: str = DIED) -> None:
         instance = self._instance_of(job)
         if instance is not None and instance.lost:
             self._fail_for_lost(job, instance)
         elif job.attempts >= MAX_ATTEMPTS:
-            error = f"its worker died {job.attempts} times; the last one was {reason}"
+            error = error.format(attempts=job.attempts, reason=reason)
             self._end(job, JobStatus.FAILED, error, "WorkerLostError")
         else:
             self._unassign(job)
@@ -333,7 +356,12 @@ class Machine:
         while line and (worker := self._idle_worker(endpoint, needs, instance)):
             self._assign(worker, self.jobs[line.popleft()])
             instance = self.instances.get(needs.instance) if needs.instance else None
+        if self.external.workers:
+            instance = self._give_out(endpoint, needs, line)
         if not line or instance is not None:
+            return
+        if not endpoint.scaling.workers_max:
+            self._tell_phase(line[0], NO_OWN_WORKERS.format(endpoint=endpoint.id))
             return
         wanted = 1 if needs.instance else len(line)
         self._start_workers(endpoint, needs.environment, wanted, line[0])
@@ -371,17 +399,20 @@ class Machine:
         self._actions.append(SendJob(worker.id, job.id))
 
     def _bind(self, worker: Worker, job: Job) -> None:
-        self._move(job, JobStatus.IN_PROGRESS)
-        job.worker_id = worker.id
-        job.started_at = self._now
-        job.attempts += 1
-        job.cold_s = max(0.0, worker.ready_at - job.submitted_at)
         worker.status, worker.job_id = WorkerStatus.BUSY, job.id
         self.endpoints[worker.endpoint_id].warm = worker.environment
+        self._begin(job, worker.id, worker.instances, worker.ready_at)
+
+    def _begin(self, job: Job, worker_id: str, instances: set[str], ready_at: float) -> None:
+        self._move(job, JobStatus.IN_PROGRESS)
+        job.worker_id = worker_id
+        job.started_at = self._now
+        job.attempts += 1
+        job.cold_s = max(0.0, ready_at - job.submitted_at)
         instance_id = job.needs.instance
         if instance_id and instance_id not in self.instances:
-            self.instances[instance_id] = Instance(instance_id, job.client_id, worker.id)
-            worker.instances.add(instance_id)
+            self.instances[instance_id] = Instance(instance_id, job.client_id, worker_id)
+            instances.add(instance_id)
         self._changed[job.id] = job
 
     def _start_workers(self, endpoint: Endpoint, environment: Needs, wanted: int, first: str) -> None:
@@ -428,7 +459,7 @@ class Machine:
     def _start_worker(self, endpoint: Endpoint, environment: Needs) -> None:
         self._started += 1
         worker = Worker(
-            f"w-{self._seed}{self._started}",
+            f"{OURS}{self._seed}{self._started}",
             endpoint.id,
             environment,
             deadline=self._now + START_GRACE_S,
@@ -533,6 +564,8 @@ class Machine:
             self._requeue(endpoint, job, "restarted")
 
     def _take_returned(self, worker_id: str, job_ids: Iterable[str]) -> None:
+        if worker_id in self.external.workers:
+            self._take_undelivered(self.external.workers[worker_id], job_ids)
         worker = self.workers.get(worker_id)
         if worker is None:
             return
@@ -579,12 +612,15 @@ class Machine:
         self._actions.append(StopWorker(worker.id))
 
     def _lose(self, worker_id: str, reason: str) -> None:
+        external = self.external.workers.pop(worker_id, None)
+        if external is not None:
+            self._lose_external(external, reason)
         worker = self.workers.pop(worker_id, None)
         if worker is None:
             return
         endpoint = self.endpoints[worker.endpoint_id]
         del endpoint.workers[worker_id]
-        self._lose_instances(endpoint, worker)
+        self._lose_instances(endpoint, worker.instances)
         if worker.status is WorkerStatus.STARTING:
             self._count_start_failure(endpoint, worker, reason)
         self._wait_again(worker.ahead)
@@ -593,8 +629,8 @@ class Machine:
         self._refuse_requests(endpoint, worker_id, 502, f"its worker died ({reason}); it is not sent again")
         self._schedule(endpoint)
 
-    def _lose_instances(self, endpoint: Endpoint, worker: Worker) -> None:
-        for instance_id in worker.instances:
+    def _lose_instances(self, endpoint: Endpoint, instance_ids: Iterable[str]) -> None:
+        for instance_id in instance_ids:
             instance = self.instances[instance_id]
             instance.lost = True
             for needs in [needs for needs in endpoint.lines if needs.instance == instance_id]:
@@ -629,9 +665,82 @@ class Machine:
                 endpoint.start_failures = 0
                 self._refuse_requests(endpoint, "", 503, error)
 
+    # --- external workers ---------------------------------------------------------------------
+
+    def _hear(self, event: JobsAsked | PollsChanged | JobsHeld) -> None:
+        if isinstance(event, JobsHeld):
+            worker = self.external.workers.get(event.worker_id)
+            if worker is not None:
+                self._requeue_lost(worker, self.external.ping(worker, event.job_ids, self._now))
+                self._schedule(self.endpoints[worker.endpoint_id])
+            return
+        endpoint = self.endpoints.get(event.endpoint_id)
+        if endpoint is None:
+            return
+        worker = self.external.see(event.worker_id, endpoint.id, self._now)
+        if isinstance(event, PollsChanged):
+            self.external.open_polls(
+                worker, event.polls, self._now, can_stop=event.can_stop, broke=event.broke
+            )
+        else:
+            lost = self.external.ask(worker, event.count, holds_none=event.holds_none)
+            self._requeue_lost(worker, lost)
+        if worker.is_waiting:
+            self._schedule(endpoint)
+
+    def _give_out(self, endpoint: Endpoint, needs: Needs, line: deque[str]) -> Instance | None:
+        """Give a line to the external workers that ask; return the remote object that it is for."""
+        while True:
+            instance = self.instances.get(needs.instance) if needs.instance else None
+            worker = self.external.waiting(endpoint.id, instance.worker_id if instance else None)
+            if not line or worker is None:
+                return instance
+            job = self.jobs[line.popleft()]
+            self._begin(job, worker.id, worker.instances, worker.since)
+            self.external.give(worker, job.id, self._now)
+            self._actions.append(SendJob(worker.id, job.id))
+
+    def unwanted(self, worker_id: str) -> list[str]:
+        """Return the jobs that an external worker holds and should let go."""
+        worker = self.external.workers.get(worker_id)
+        held = worker.held if worker is not None else ()
+        return [i for i in held if i not in self.jobs or self.jobs[i].worker_id != worker_id]
+
+    def _requeue_lost(self, worker: ExternalWorker, job_ids: Iterable[str]) -> None:
+        endpoint = self.endpoints[worker.endpoint_id]
+        for job_id in job_ids:
+            job = self.jobs.get(job_id)
+            if job is not None and job.worker_id == worker.id:
+                self._requeue(endpoint, job, "", GAVE_UP)
+
+    def _take_undelivered(self, worker: ExternalWorker, job_ids: Iterable[str]) -> None:
+        """Let jobs wait again as if they had never been given to a worker that was gone by then."""
+        for job_id in job_ids:
+            self.external.let_go(worker.id, job_id)
+            job = self.jobs.get(job_id)
+            if job is None or job.worker_id != worker.id:
+                continue
+            job.attempts -= 1
+            self._unassign(job)
+            self._line(self.endpoints[job.endpoint_id], job).appendleft(job_id)
+            self._changed[job.id] = job
+        self._schedule(self.endpoints[worker.endpoint_id])
+
+    def _lose_external(self, worker: ExternalWorker, reason: str) -> None:
+        endpoint = self.endpoints[worker.endpoint_id]
+        self._lose_instances(endpoint, worker.instances)
+        for job in [self.jobs[job_id] for job_id in worker.held if job_id in self.jobs]:
+            if job.worker_id == worker.id:
+                self._requeue(endpoint, job, reason)
+        self._schedule(endpoint)
+
     # --- requests -----------------------------------------------------------------------------
 
-    def _take_request(self, request: Request) -> None:
+    def _take_request(self, event: RequestArrived | RequestEnded) -> None:
+        if isinstance(event, RequestEnded):
+            self._end_request(event.endpoint_id, event.request_id)
+            return
+        request = event.request
         endpoint = self.endpoints[request.endpoint_id]
         assert endpoint.balancer is not None
         endpoint.balancer.add(request)
@@ -713,6 +822,10 @@ class Machine:
         for worker in endpoint.workers.values():
             del self.workers[worker.id]
             self._actions.append(KillWorker(worker.id))
+        for external in self.external.of(endpoint_id):
+            del self.external.workers[external.id]
+            for instance_id in external.instances:
+                del self.instances[instance_id]
         gone = [i.id for i in self.instances.values() if i.worker_id in endpoint.workers]
         for instance_id in gone:
             del self.instances[instance_id]
@@ -725,6 +838,9 @@ class Machine:
     def _release(self, instance_id: str) -> None:
         instance = self.instances.pop(instance_id, None)
         self._owners.pop(instance_id, None)
+        external = self.external.workers.get(instance.worker_id) if instance else None
+        if external is not None:
+            external.instances.discard(instance_id)
         worker = self.workers.get(instance.worker_id) if instance else None
         if worker is not None:
             worker.instances.discard(instance_id)
@@ -744,6 +860,8 @@ class Machine:
                 self._stop(worker)
             elif self._keeps_others_waiting(worker):
                 self._recall(worker)
+        for worker_id in self.external.overdue(self._now):
+            self._lose(worker_id, "not heard any more")
         for instance in list(self.instances.values()):
             if instance.unclaimed_until is not None and instance.unclaimed_until <= self._now:
                 self._release(instance.id)
@@ -792,5 +910,7 @@ def counters(machine: Machine, endpoint_id: str) -> Mapping[str, int]:
     counts = {status.value: 0 for status in WorkerStatus}
     for worker in endpoint.workers.values():
         counts[worker.status.value] += 1
+    for external in machine.external.of(endpoint_id):
+        counts["busy" if external.held else "idle"] += 1
     counts["inQueue"] = sum(len(line) for line in endpoint.lines.values())
     return counts

@@ -67,6 +67,7 @@ from flash_nb.engine.processes import Processes, WorkerStart, inherited
 from flash_nb.engine.state import (
     Job,
     Needs,
+    is_ours,
     public_id,
 )
 from flash_nb.engine.store import MAX_EVENTS_PER_JOB, Store, spill_path
@@ -135,6 +136,7 @@ class Server:
         self.gpus = hardware.gpus()
         self._processes = Processes(settings.cache / "worker")
         self.spill_folders = _spill_folders(home)
+        self.port_file = home / "http.port"
         self._http: HttpDoor | None = None
         self._open_requests: dict[str, _OpenRequest] = {}
         self._clients: dict[str, Peer] = {}
@@ -181,6 +183,7 @@ class Server:
         for request in [*self._open_requests.values()]:
             request.answer({"more": False, "broken": "the engine ends"}, ())
         if self._http is not None:
+            self._http.takers.close()
             await self._http.aclose()
         for task in self._tasks:
             task.cancel()
@@ -213,7 +216,7 @@ class Server:
         if self._http is None:
             from flash_nb.engine.http import HttpDoor  # a tenth of a second that most do not need
 
-            self._http = HttpDoor(self, self.settings.home / "http.port")
+            self._http = HttpDoor(self, self.port_file)
             self.spawn(self._http.serve())
         return self._http.url
 
@@ -290,7 +293,7 @@ class Server:
             case RefuseRequest():
                 self._refuse_request(action)
             case SendCancel(worker_id, job_id):
-                self._tell(worker_id, {"type": "cancel", "job": job_id})
+                self._send_cancel(worker_id, job_id)
             case RecallJobs(worker_id):
                 self._tell(worker_id, {"type": "recall"})
             case StopWorker(worker_id):
@@ -307,9 +310,16 @@ class Server:
                 self.spawn(self._start_worker(action))
 
     def _send_job(self, worker_id: str, job_id: str) -> None:
+        if self._http is not None and not is_ours(worker_id):
+            self._http.takers.give(worker_id, job_id)
         peer = self._workers.get(worker_id)
         if peer is not None:  # else its loss is being reported, and the job will wait again
             peer.write(self._requests[job_id])
+
+    def _send_cancel(self, worker_id: str, job_id: str) -> None:
+        if self._http is not None and not is_ours(worker_id):
+            self._http.takers.stop(worker_id)
+        self._tell(worker_id, {"type": "cancel", "job": job_id})
 
     def _tell(self, worker_id: str, header: Header) -> None:
         peer = self._workers.get(worker_id)
@@ -415,6 +425,8 @@ class Server:
         self._runs.pop(job.public_id, None)
         if over := self._endings.pop(job.public_id, None):
             over.set()
+        if self._http is not None:
+            self._http.takers.forget(job.id)
         request = self._requests.pop(job.id, None)
         if job.status in RETRYABLE:
             self._kept.add(spill_path(request))
@@ -445,8 +457,13 @@ class Server:
         spec = self.control.endpoints.get(job.endpoint_id, {})
         brings_code = not spec.get("app")
 
+        said = self._http.takers.progress if self._http is not None else {}
+
         def make() -> bytes:
-            return json.dumps(answer.status_of(job, frame, text, is_live=brings_code)).encode()
+            status = answer.status_of(job, frame, text, is_live=brings_code)
+            if job.public_id in said and not job.status.is_final:
+                status["output"] = said[job.public_id]
+            return json.dumps(status).encode()
 
         return await asyncio.to_thread(make) if len(frame or b"") > SLOW_BYTES else make()
 
@@ -721,7 +738,8 @@ class Server:
             client_id=client_id,
             webhook=header.get("webhook", ""),
         )
-        if reason := self.control.why_nothing_runs(job.endpoint_id):
+        reason = self.control.why_nothing_runs(job.endpoint_id)
+        if reason and not self.machine.external.of(job.endpoint_id):
             self._fail(job, reason)
         else:
             self.post(JobSubmitted(job))
@@ -807,6 +825,33 @@ class Server:
         elif "spill" in header and not self._is_result(job_id, header["spill"]["path"]):
             Path(header["spill"]["path"]).unlink(missing_ok=True)
         self.post(JobFinished(worker_id, job_id, header["error"]))
+
+    def request_of(self, job_id: str) -> bytes | None:
+        """Return what a job that is not over asks of its worker, as a frame."""
+        return self._requests.get(job_id)
+
+    def take_event(self, worker_id: str, job_id: str, event: dict[str, Any], number: int) -> None:
+        """Take an event of a job from an external worker; numbers of an attempt begin at 0."""
+        self._event(worker_id, {"job": job_id, "event": event, "number": number})
+
+    def take_result(
+        self, worker_id: str, job_id: str, result: Header, values: Sequence[Buffer], error: str | None
+    ) -> None:
+        """Take a result from an external worker, as `flash_nb.worker.execution` makes it.
+
+        Args:
+            worker_id: The worker.
+            job_id: The job.
+            result: The header of the result.
+            values: Its buffers.
+            error: What went wrong; None: nothing.
+        """
+        is_for_others = "in_band" in result or "json" in result
+        limit = frames.IN_BAND_SPILL_BYTES if is_for_others else frames.SPILL_BYTES
+        payload = [json.dumps(result).encode(), *values]
+        self._done(
+            worker_id, *frames.spill({"job": job_id, "error": error}, payload, self.spill_folders, limit)
+        )
 
     def _is_result(self, job_id: str, path: str) -> bool:
         """Say if a job has this result already: a worker sends its last one to the engine that follows."""

@@ -106,6 +106,14 @@ def public_id(job_id: str) -> str:
     return job_id.partition("#")[0]
 
 
+OURS = "w-"  # how the ids of the engine's own workers begin
+
+
+def is_ours(worker_id: str) -> bool:
+    """Say if the engine started a worker of this id."""
+    return worker_id.startswith(OURS)
+
+
 class WorkerStatus(Enum):
     """Where a worker stands; see the drawing above."""
 

@@ -315,19 +315,19 @@ def test_a_lost_object_fails_its_calls_instead_of_starting_anew():
 
 def test_an_engine_that_comes_back_leaves_a_running_job_with_its_worker():
     world = World()
-    job = Job("j1", "ep", PLAIN, 990.0, 9999.0, status=JobStatus.IN_PROGRESS, worker_id="w1", attempts=1)
+    job = Job("j1", "ep", PLAIN, 990.0, 9999.0, status=JobStatus.IN_PROGRESS, worker_id="w-1", attempts=1)
     job.started_at = 991.0
     world.machine.restore([job], world.now)
-    world.connect("w1", job_id="j1")
+    world.connect("w-1", job_id="j1")
     world.tick(machine.RECONNECT_GRACE_S + 1)
-    world.post(events.JobFinished("w1", "j1"))
+    world.post(events.JobFinished("w-1", "j1"))
     assert world.finished["j1"].status is JobStatus.COMPLETED
     assert world.finished["j1"].attempts == 1
 
 
 def test_a_running_job_whose_worker_does_not_come_back_is_queued_again():
     world = World()
-    job = Job("j1", "ep", PLAIN, 990.0, 9999.0, status=JobStatus.IN_PROGRESS, worker_id="w1", attempts=1)
+    job = Job("j1", "ep", PLAIN, 990.0, 9999.0, status=JobStatus.IN_PROGRESS, worker_id="w-1", attempts=1)
     job.started_at = 991.0
     world.machine.restore([job], world.now)
     world.tick(machine.RECONNECT_GRACE_S + 1)
@@ -576,6 +576,27 @@ class Rules(RuleBasedStateMachine):
             returned = tuple(job_id for job_id in worker.ahead if job_id not in kept)
             self.world.post(events.JobsReturned(worker.id, (*returned, "unknown")))
 
+    @rule(data=st.data(), name=st.sampled_from(["x", "y"]), count=st.integers(0, 3))
+    def external(self, data, name, count):
+        what = data.draw(
+            st.sampled_from(["ask", "ask anew", "finish", "open", "close", "ping", "undelivered"])
+        )
+        known = self.world.machine.external.workers.get(name)
+        held = tuple(known.held) if known is not None else ()
+        some = data.draw(st.lists(st.sampled_from(held), unique=True)) if held else ()
+        if what.startswith("ask"):
+            self.world.post(events.JobsAsked(name, "ep", count, holds_none=what == "ask anew"))
+        elif what == "ping":
+            self.world.post(events.JobsHeld(name, tuple(some)))
+        elif what == "undelivered":
+            self.world.post(events.JobsReturned(name, tuple(some)))
+        elif what == "finish":
+            for job_id in some:
+                self.world.post(events.JobFinished(name, job_id))
+        else:
+            opened = what == "open"
+            self.world.post(events.PollsChanged(name, "ep", int(opened), can_stop=opened, broke=not opened))
+
     @rule(seconds=st.floats(0.1, 70))
     def time_passes(self, seconds):
         self.world.tick(seconds)
@@ -591,6 +612,10 @@ class Rules(RuleBasedStateMachine):
         waiting = [job_id for line in endpoint.lines.values() for job_id in line]
         waiting += [job_id for worker in machine.workers.values() for job_id in worker.ahead]
         held = [w.job_id for w in machine.workers.values() if w.status is WorkerStatus.BUSY]
+        for external in machine.external.workers.values():
+            held += [
+                j for j in external.held if j in machine.jobs and machine.jobs[j].worker_id == external.id
+            ]
         assert len(set(waiting)) == len(waiting)
         assert len(set(held)) == len(held)
         for job in machine.jobs.values():
@@ -607,6 +632,8 @@ class Rules(RuleBasedStateMachine):
     def teardown(self):
         """From here on everything works: no job may be left over."""
         world = self.world
+        for name in list(world.machine.external.workers):
+            world.post(events.PollsChanged(name, "ep", 0, broke=True))
         for _ in range(400):
             if not world.machine.jobs:
                 return
