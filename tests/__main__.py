@@ -58,7 +58,14 @@ PARTS = (
     Part(
         "all but browser",
         HERE,
-        ["tests/unit", "tests/engine", "tests/contract", "tests/cli", "tests/notebook"],
+        [
+            "tests/unit",
+            "tests/engine",
+            "tests/contract",
+            "tests/conformance",
+            "tests/cli",
+            "tests/notebook",
+        ],
     ),
     Part("kernel 6.29", HERE, KERNEL, ["ipykernel==6.29.5"]),
     Part("kernel 7.1", HERE, KERNEL, ["ipykernel==7.1.0"]),

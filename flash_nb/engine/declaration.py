@@ -59,6 +59,8 @@ def spec_of(given: Mapping[str, Any], known: Mapping[str, Any] | None = None) ->
     """
     known = known or {}
     given = {name: value for name, value in given.items() if value is not None and name != "id"}
+    if given.get("networkVolumeId") == "":  # as Runpod's own client says that there is none
+        given["networkVolumeId"] = None
     template: dict[str, Any] | None = given.pop("template", None)
     declared = {**_DEFAULTS, **_declared(known), **given}
     env = known.get("env", {})

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -37,12 +38,12 @@ def environ() -> dict[str, str]:
     return found
 
 
-def make_environment(folder: Path) -> Path:
-    """Make an environment with Runpod's package; return its interpreter."""
+def make_environment(folder: Path, packages: Sequence[str] = PACKAGES) -> Path:
+    """Make an environment with packages of Runpod's; return its interpreter."""
     python = folder / "bin" / "python"
     for command in (
         ["venv", "--quiet", "--python", another_python(), str(folder)],
-        ["pip", "install", "--quiet", "--python", str(python), *PACKAGES],
+        ["pip", "install", "--quiet", "--python", str(python), *packages],
     ):
         subprocess.run([find_uv_bin(), *command], check=True, env=environ())
     return python

@@ -90,6 +90,10 @@ def test_a_change_keeps_what_it_does_not_name():
     ]
 
 
+def test_an_empty_volume_is_none():
+    assert spec_of(declared(networkVolumeId=""))["volume"] is None
+
+
 def test_a_template_replaces_the_variables():
     assert spec_of(declared(), spec_of(OFFICIAL))["env"] == {}
 
