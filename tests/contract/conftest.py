@@ -5,10 +5,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from door import http_door, point_to
 from real import World
 
 from flash_nb.backends.auth import ApiKey
-from flash_nb.backends.local import connect, read_state
+from flash_nb.backends.local import read_state
 from flash_nb.backends.runpod import RunpodBackend
 
 NO_APPS = "at Runpod an image serves what is in it: no app travels, and the engine runs no images"
@@ -35,38 +36,22 @@ def cache():
         yield Path(folder)
 
 
-async def http_door(world: World) -> str:
-    """Start the engine of a world; return the root of its HTTP door."""
-    client = await connect(world.settings, "test")
-    try:
-        url = await client.call("http")
-        assert isinstance(url, str)
-        return url
-    finally:
-        client.close()
-
-
-@pytest.fixture
-def runpod_at(monkeypatch):
-    """Point Runpod's addresses to one root, as its environment variables do."""
-
-    def point(root: str) -> None:
-        monkeypatch.setenv("RUNPOD_API_BASE_URL", root)
-        monkeypatch.setenv("RUNPOD_REST_API_URL", f"{root}/rest")
-        monkeypatch.setenv("RUNPOD_ENDPOINT_BASE_URL", f"{root}/v2")
-
-    return point
+@pytest.fixture(autouse=True)
+def addresses(monkeypatch):
+    """Take back what a test says of Runpod's addresses."""
+    for name in ("RUNPOD_API_BASE_URL", "RUNPOD_REST_API_URL", "RUNPOD_ENDPOINT_BASE_URL"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
 
 
 @pytest.fixture(params=["local", "runpod"])
-def new_backend(request, cache, runpod_at):
+def new_backend(request, cache, addresses):
     """A factory: each call is the backend of another kernel of the same user."""
     world = World(cache)
     try:
         if request.param == "local":
             yield world.backend
         else:
-            runpod_at(asyncio.run(http_door(world)))
+            point_to(asyncio.run(http_door(world)))
             key = ApiKey(read_state(world.settings).api_key, "the engine's state")
             yield lambda: RunpodBackend(world.settings, key)
     finally:

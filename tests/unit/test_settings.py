@@ -117,3 +117,13 @@ def test_a_home_too_deep_for_a_socket_gets_one_elsewhere():
 
 def test_tcp_lets_the_engine_choose_its_port(tmp_path):
     assert load(environ={"FLASH_TRANSPORT": "tcp"}, folder=tmp_path).engine_url == "tcp:127.0.0.1:0"
+
+
+def test_who_runs_endpoints(tmp_path):
+    assert load(environ={}, folder=tmp_path).backend == "auto"
+    folder = project(tmp_path, '[tool.flash_nb]\nbackend = "local"\ndown_on_exit = true\n')
+    assert load(environ={}, folder=folder).backend == "local"
+    assert load(environ={}, folder=folder).down_on_exit is True
+    assert load(environ={"FLASH_BACKEND": "runpod"}, folder=folder).backend == "runpod"
+    with pytest.raises(SettingsError, match=r"backend = 'runpot' is not one of .*; did you mean 'runpod'"):
+        load(environ={"FLASH_BACKEND": "runpot"}, folder=folder)

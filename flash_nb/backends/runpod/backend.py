@@ -21,7 +21,7 @@ from flash_nb.backends.runpod.backoff import Backoff, poll_pause
 from flash_nb.backends.runpod.client import NOT_FOUND, Client
 from flash_nb.backends.runpod.inventory import Inventory, JobEntry
 from flash_nb.backends.runpod.job import RunpodJob
-from flash_nb.backends.runpod.provision import Provision
+from flash_nb.backends.runpod.provision import MADE_AGAIN, Provision
 from flash_nb.errors import BackendError, EndpointNotFoundError, FlashError, OutcomeUnknownError
 from flash_nb.jobs import RETRYABLE, FinishedEvent, JobInfo, JobStatus, StreamEvent
 from flash_nb.protocol import urls
@@ -79,9 +79,9 @@ class RunpodEndpoint:
     async def make_again(self) -> None:
         """Make it again after somebody deleted it."""
         provided = await self._backend.provision.ensure(self.spec)
-        if provided.id != self.id:
-            self.id, self._is_ready = provided.id, False
-            self._note += provided.note
+        self.id, self._is_ready = provided.id, False
+        if provided.created:
+            self._note = f"flash_nb: {MADE_AGAIN.format(self.spec.name)}.\n"
 
     def take_note(self) -> str:
         """Return what is to be told of how it was had, once."""

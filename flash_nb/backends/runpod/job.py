@@ -23,6 +23,7 @@ from flash_nb.errors import (
     FlashError,
     OutcomeUnknownError,
     PayloadTooLargeError,
+    WorkerEnvironmentError,
 )
 from flash_nb.jobs import (
     FinishedEvent,
@@ -42,6 +43,7 @@ so it cannot be cancelled, and what it prints cannot be seen."""
 RUN_BYTES = 10_000_000
 RUNSYNC_BYTES = 20_000_000
 MISSING_POLLS = 3
+INSTALL_FAILED = "Failed tasks"  # how Flash's worker begins to say it
 ITEM_PROTOCOL = 4
 
 Gone = Callable[[str], Awaitable[str]]
@@ -224,6 +226,9 @@ class RunpodJob:
         answer = await self._get(route)
         if not self._is_live:
             self._take_chunks(answer)
+            while _status(answer).is_final and answer.get("stream"):  # one answer need not hold them all
+                answer = await self._get(route)
+                self._take_chunks(answer)
             if _status(answer).is_final and "output" not in answer:
                 answer = await self._get("status")
         return answer
@@ -255,7 +260,7 @@ class RunpodJob:
                 self._tell(StatusEvent(info))
             self._take_progress(answer.get("output"))
             return False
-        if not self._is_live and info.status is JobStatus.COMPLETED and answer.get("output") == []:
+        if answer.get("output") == [] and not self._is_live and not self._items:
             with contextlib.suppress(BackendError):  # a generator that aggregates nothing, and was quick
                 self._take_chunks(await self._get("stream"))
         self._finish(info, answer)
@@ -269,6 +274,12 @@ class RunpodJob:
             self._tell(PhaseEvent(output if isinstance(output, str) else json.dumps(output)[:200]))
 
     def _finish(self, info: JobInfo, answer: Mapping[str, Any]) -> None:
+        if self._is_live and (reason := _not_installed(info, answer.get("output"))):
+            info = replace(
+                info, status=JobStatus.FAILED, error=reason, error_type=WorkerEnvironmentError.__name__
+            )
+            self._tell(FinishedEvent(info, None, ()))
+            return
         outcome = self._outcome(info, answer)
         if outcome is None:
             self._tell(FinishedEvent(info, None, ()))
@@ -389,6 +400,14 @@ def _text(error: object) -> str:
     if not error:
         return ""
     return error if isinstance(error, str) else json.dumps(error)
+
+
+def _not_installed(info: JobInfo, output: object) -> str:
+    """Return why a job's packages could not be had; empty if its code ran, or we cannot know."""
+    if not isinstance(output, Mapping) or output.get("success") is not False:
+        return ""
+    error = _text(output.get("error"))
+    return error if not info.worker or error.startswith(INSTALL_FAILED) else ""
 
 
 def _raised(error: object) -> live.Outcome | None:

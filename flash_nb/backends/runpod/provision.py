@@ -26,14 +26,22 @@ T = TypeVar("T")
 MAX_ATTEMPTS = 5
 LOOK_AGAIN_S = 0.5
 LOCK_POLL_S = 0.05
+MADE_AGAIN = "the endpoint {!r} had been deleted; it was made again"
 
 
 @dataclass(frozen=True)
 class Provided:
-    """An endpoint that can be used; `note` is what its user should hear, usually nothing."""
+    """An endpoint that can be used.
+
+    Attributes:
+        id: Its id.
+        note: What its user should hear, usually nothing.
+        created: It did not exist before.
+    """
 
     id: str
     note: str = ""
+    created: bool = False
 
 
 class Provision:
@@ -127,10 +135,10 @@ class Provision:
                 await self._delete(endpoint_id)
                 return None
             self.created.append(endpoint_id)
-            note = f"the endpoint {spec.name!r} had been deleted; it was made again" * (known is not None)
+            note = MADE_AGAIN.format(spec.name) * (known is not None)
         created_at = known.created_at if known and known.id == endpoint_id else time.time()
         self._inventory.put(Entry(endpoint_id, spec.name, spec.kind, spec.hash, created_at, service))
-        return Provided(endpoint_id, f"flash_nb: {note}.\n" if note else "")
+        return Provided(endpoint_id, f"flash_nb: {note}.\n" if note else "", created=found is None)
 
     async def _save(self, wire: dict[str, Any], spec: EndpointSpec) -> str:
         """Update an endpoint: done twice, it is the same."""
