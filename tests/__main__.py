@@ -7,6 +7,7 @@ part            where
 =============== =====================================================================
 unit            Python 3.10, 3.13 and this one
 all but browser this Python with the newest ipykernel
+conformance     the same: Runpod's own programs as judges, in environments of theirs
 browser         the same, JupyterLab in Chromium
 kernel          this Python with ipykernel 6.29 and 7.1: what they can change
 =============== =====================================================================
@@ -58,15 +59,9 @@ PARTS = (
     Part(
         "all but browser",
         HERE,
-        [
-            "tests/unit",
-            "tests/engine",
-            "tests/contract",
-            "tests/conformance",
-            "tests/cli",
-            "tests/notebook",
-        ],
+        ["tests/unit", "tests/engine", "tests/contract", "tests/cli", "tests/notebook"],
     ),
+    Part("conformance", HERE, ["tests/conformance"]),
     Part("kernel 6.29", HERE, KERNEL, ["ipykernel==6.29.5"]),
     Part("kernel 7.1", HERE, KERNEL, ["ipykernel==7.1.0"]),
     Part("browser", HERE, ["tests/browser"]),
