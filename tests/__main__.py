@@ -6,7 +6,7 @@
 part            where
 =============== =====================================================================
 unit            Python 3.10, 3.13 and this one
-all but browser this Python with the newest ipykernel
+main            unit, engine, contract, cli, notebook: this Python, newest ipykernel
 conformance     the same: Runpod's own programs as judges, in environments of theirs
 browser         the same, JupyterLab in Chromium
 kernel          this Python with ipykernel 6.29 and 7.1: what they can change
@@ -57,7 +57,7 @@ KERNEL = [
 
 PARTS = (
     Part(
-        "all but browser",
+        "main",
         HERE,
         ["tests/unit", "tests/engine", "tests/contract", "tests/cli", "tests/notebook"],
     ),
