@@ -72,7 +72,8 @@ def worker_env(
     """Print the environment of a worker of your own: eval "$(flash engine worker-env NAME)".
 
     A process that calls runpod.serverless.start in this environment takes the endpoint's jobs. Each call
-    gives another worker id: run one process in each. The output holds the engine's token.
+    gives another worker id: run one process in each, and end it before the engine: it asks without a pause
+    when nobody answers. The output holds the engine's token.
     """
     environment = asyncio.run(_worker_environment(settings_.load(), endpoint))
     for name in ("NO_PROXY", "no_proxy"):

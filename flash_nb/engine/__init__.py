@@ -4,7 +4,8 @@
 happens and what it does about it (`events`), and the `machine` that decides. Around it are the store
 (`store`, SQLite), worker processes (`processes`) and their environments (`environments`,
 `hardware`), and the doors through which peers come: `channel` for our kernels and workers, `http`
-for everybody else (`exchange` is one of its requests). The `server` performs the machine's actions
+for everybody else (`exchange` is one of its requests; `takers` are workers that others started, and
+`external` is what the machine knows of them). The `server` performs the machine's actions
 and feeds it events; `control` answers calls, `webhook` tells others of finished jobs.
 
 What survives: jobs and results are in SQLite and in spill files, so they outlive the engine. Workers

@@ -8,7 +8,8 @@ cannot end it, and knows of it only what it hears:
 * Its pings name what it holds. They come from a process of their own, which may outlive the worker,
   so a ping is a proof of life only where nothing else can be heard, and for `PINGS_ALONE_S` at most.
 * It keeps a *stop channel* open, even while a job keeps its event loop from answering: as long as that
-  is open the process lives. So a worker that has one is given jobs only while it is open.
+  is open the process lives. So a worker that has one is given jobs only while it is open, unless
+  it stays closed for `SILENT_GRACE_S`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class ExternalWorker:
         held: The jobs that it was given and has not let go, with the times when.
         instances: Remote objects that live there.
         polls: How many of its questions are open.
-        has_stop_channel: It was seen to have one; `can_stop`: it is open.
+        has_stop_channel: It was seen to have one; `can_stop`: it is open; `stop_closed_at`: since when not.
         heard_at: When its own process was last heard.
         deadline: It is lost then, if nothing is heard until then.
         missed: Jobs that its last ping did not name.
@@ -48,6 +49,7 @@ class ExternalWorker:
     polls: int = 0
     has_stop_channel: bool = False
     can_stop: bool = False
+    stop_closed_at: float = 0.0
     missed: frozenset[str] = frozenset()
 
     @property
@@ -114,6 +116,8 @@ class ExternalWorkers:
         self, worker: ExternalWorker, polls: int, now: float, *, can_stop: bool, broke: bool
     ) -> None:
         """Take note of how many questions are open; `broke`: one was just cut off."""
+        if worker.can_stop and not can_stop:
+            worker.stop_closed_at = now
         worker.polls, worker.can_stop = polls, can_stop
         worker.has_stop_channel |= can_stop
         if polls:
@@ -137,5 +141,8 @@ class ExternalWorkers:
         return lost
 
     def overdue(self, now: float) -> list[str]:
-        """Return the ids of the workers that are lost."""
+        """Return the ids of the workers that are lost; no longer expect a stop channel that stays closed."""
+        for worker in self.workers.values():
+            if not worker.can_stop and worker.stop_closed_at + SILENT_GRACE_S <= now:
+                worker.has_stop_channel = False
         return [w.id for w in self.workers.values() if w.deadline is not None and w.deadline <= now]

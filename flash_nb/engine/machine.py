@@ -98,6 +98,7 @@ START_GRACE_S = 60.0
 RELEASE_GRACE_S = 2.0
 RECONNECT_GRACE_S = 15.0
 ORPHAN_GRACE_S = 30.0
+LEASE_S = 600.0
 TICK_S = 0.25
 MAX_AHEAD = 8
 ALL_HELD = (
@@ -413,6 +414,9 @@ class Machine:
         if instance_id and instance_id not in self.instances:
             self.instances[instance_id] = Instance(instance_id, job.client_id, worker_id)
             instances.add(instance_id)
+        if instance_id and not job.client_id:
+            self.instances[instance_id].leased = True
+            self.instances[instance_id].unclaimed_until = self._now + LEASE_S
         self._changed[job.id] = job
 
     def _start_workers(self, endpoint: Endpoint, environment: Needs, wanted: int, first: str) -> None:
@@ -481,10 +485,14 @@ class Machine:
             return True
         for worker in workers:
             fits = environment.covered_by(worker.environment)
-            if worker.status is WorkerStatus.IDLE and not worker.instances and not fits:
+            if worker.status is WorkerStatus.IDLE and not self._is_held(worker) and not fits:
                 self._stop(worker)
                 return True
-        return not all(w.instances and not environment.covered_by(w.environment) for w in workers)
+        return not all(self._is_held(w) and not environment.covered_by(w.environment) for w in workers)
+
+    def _is_held(self, worker: Worker) -> bool:
+        """Say if a worker cannot be given up: an object lives there that would be lost."""
+        return any(not self.instances[instance_id].leased for instance_id in worker.instances)
 
     def _keep_warm(self, endpoint: Endpoint) -> None:
         missing = endpoint.scaling.workers_min - len(endpoint.workers)
@@ -632,6 +640,9 @@ class Machine:
     def _lose_instances(self, endpoint: Endpoint, instance_ids: Iterable[str]) -> None:
         for instance_id in instance_ids:
             instance = self.instances[instance_id]
+            if instance.leased:
+                del self.instances[instance_id]
+                continue
             instance.lost = True
             for needs in [needs for needs in endpoint.lines if needs.instance == instance_id]:
                 for job_id in endpoint.lines.pop(needs):
@@ -835,12 +846,19 @@ class Machine:
         for instance in [i for i in self.instances.values() if i.client_id == client_id]:
             self._release(instance.id)
 
+    def _release_unless_used(self, instance: Instance) -> None:
+        if any(job.needs.instance == instance.id for job in self.jobs.values()):
+            instance.unclaimed_until = self._now + ORPHAN_GRACE_S
+        else:
+            self._release(instance.id)
+
     def _release(self, instance_id: str) -> None:
         instance = self.instances.pop(instance_id, None)
         self._owners.pop(instance_id, None)
         external = self.external.workers.get(instance.worker_id) if instance else None
         if external is not None:
             external.instances.discard(instance_id)
+            self._actions.append(DropInstance(external.id, instance_id))
         worker = self.workers.get(instance.worker_id) if instance else None
         if worker is not None:
             worker.instances.discard(instance_id)
@@ -864,7 +882,7 @@ class Machine:
             self._lose(worker_id, "not heard any more")
         for instance in list(self.instances.values()):
             if instance.unclaimed_until is not None and instance.unclaimed_until <= self._now:
-                self._release(instance.id)
+                self._release_unless_used(instance)
         for endpoint in self.endpoints.values():
             self._refuse_late(endpoint)
         self._schedule_all()

@@ -299,6 +299,8 @@ class Server:
             case StopWorker(worker_id):
                 self._tell(worker_id, {"type": "stop"})
             case DropInstance(worker_id, instance_id):
+                if self._http is not None and not is_ours(worker_id):
+                    self._http.takers.drop(worker_id, instance_id)
                 self._tell(worker_id, {"type": "drop", "instance": instance_id})
             case KillWorker(worker_id):
                 self._processes.kill(worker_id)

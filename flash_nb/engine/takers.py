@@ -73,6 +73,7 @@ class _Taker:
     Attributes:
         asking: Its newest question for jobs, while it is open: the jobs that answer it.
         stop_told_at: When it was last told to stop jobs.
+        released: Remote objects that it is told to forget with its next job.
         rests_until: It asked to be replaced and gets no jobs until then: it may end by itself.
     """
 
@@ -84,6 +85,7 @@ class _Taker:
         self.stop_news = asyncio.Event()
         self.stop_told_at = 0.0
         self.rests_until = 0.0
+        self.released: list[str] = []
         self.polls = 0
         self.stop_polls = 0
 
@@ -140,6 +142,12 @@ class Takers:
         for taker in self._takers.values():
             if taker.id == worker_id:
                 taker.stop_news.set()
+
+    def drop(self, worker_id: str, instance_id: str) -> None:
+        """Tell a worker to forget a remote object, with its next job. Called by the server."""
+        for taker in self._takers.values():
+            if taker.id == worker_id:
+                taker.released.append(instance_id)
 
     def forget(self, job_id: str) -> None:
         """Forget what a job said while it ran. Called by the server when it is over."""
@@ -236,7 +244,7 @@ class Takers:
                 return Response(status_code=204)
             holds_none = request.query_params.get("job_in_progress") == "0"
             given = await self._ask(taker, count, left, holds_none=holds_none)
-            jobs = [job for job_id in given if (job := await self._job(taker.id, job_id)) is not None]
+            jobs = [job for job_id in given if (job := await self._job(taker, job_id)) is not None]
             if left.done():
                 self._server.post(JobsReturned(taker.id, tuple(given)))
                 return Response(status_code=204)
@@ -259,13 +267,14 @@ class Takers:
             self._server.post(JobsAsked(taker.id, taker.endpoint_id, 0))
         return given
 
-    async def _job(self, worker_id: str, job_id: str) -> dict[str, Any] | None:
+    async def _job(self, taker: _Taker, job_id: str) -> dict[str, Any] | None:
         """Return a job as workers get it; None if it has ended, or cannot be sent at all."""
         frame, job = self._server.request_of(job_id), self._server.machine.jobs.get(job_id)
         if frame is None or job is None:
-            self._server.post(JobFinished(worker_id, job_id))  # the worker does not get it after all
+            self._server.post(JobFinished(taker.id, job_id))  # the worker does not get it after all
             return None
         needs = job.needs
+        released, taker.released = taker.released, []
 
         def made() -> dict[str, Any]:
             header, buffers = next(FrameReader().feed(frame))
@@ -280,13 +289,14 @@ class Takers:
                     requirements=needs.requirements,
                     system=needs.system,
                     accelerate=header.get("accelerate", True),
+                    released=released,
                 )
             return {"id": _wire(job_id), "input": given, **request.get("extra", {})}
 
         try:
             return await asyncio.to_thread(made) if _is_slow(frame) else made()
         except FileNotFoundError:
-            self._server.post(JobFinished(worker_id, job_id, "its arguments are lost"))
+            self._server.post(JobFinished(taker.id, job_id, "its arguments are lost"))
             return None
 
     async def _stop(self, request: Request) -> Response:

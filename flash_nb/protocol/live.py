@@ -48,6 +48,7 @@ def function_request(
     requirements: Iterable[str] = (),
     system: Iterable[str] = (),
     accelerate: bool = True,
+    released: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Return the *FunctionRequest* of a job; it is the ``input`` of Runpod's job.
 
@@ -57,9 +58,10 @@ def function_request(
         requirements: Python packages that the worker is to install, as PEP 508 strings.
         system: Operating system packages that it is to install.
         accelerate: It may download them at the same time.
+        released: Remote objects that it is to forget.
     """
     digest, island = _island()
-    job = frames.encode({}, [json.dumps(request).encode(), *buffers])
+    job = frames.encode({"released": [*released]}, [json.dumps(request).encode(), *buffers])
     found: dict[str, Any] = {
         "function_name": "run",
         "function_code": _source("guest.py"),

@@ -8,5 +8,6 @@ ends of every stream share one implementation.
 Modules: `frames` (what travels on a stream), `codec` (values to bytes and back), `namespace` (the
 notebook's names rebuilt for one job), `execution` (running a cell, a function or a method),
 `streams` (stdout and stderr as events), `display` (rich output as mimebundles), `mpl_backend`
-(figures), `channel` (the stream to the engine, with reconnection), `__main__` (the worker process).
+(figures), `channel` (the stream to the engine, with reconnection), `__main__` (the worker process);
+`guest`, `resident` and `progress`: the island as a guest on a worker that is not ours.
 """

@@ -90,7 +90,7 @@ class Resident:
         """Run a job.
 
         Args:
-            frame: The request in its first buffer, then its values.
+            frame: ``{"released": [object…]}``, the request in its first buffer, then its values.
             caller: From where to look for the job that the worker handles.
 
         Returns:
@@ -147,7 +147,9 @@ class Resident:
         job.outcome.set_result(outcome)
 
     def _execute(self, job: _Job) -> bytes:
-        ((_, (request, *values)),) = FrameReader().feed(job.frame)
+        ((header, (request, *values)),) = FrameReader().feed(job.frame)
+        for instance_id in header["released"]:
+            self._executor.drop(instance_id)
         main = sys.modules[MAIN]
         self._capture.begin(self._emit)
         try:

@@ -28,8 +28,8 @@ class World:
                 self.finished[action.job.id] = action.job
         return actions
 
-    def submit(self, job_id: str = "j1", needs: Needs = PLAIN) -> list[events.Action]:
-        return self.post(events.JobSubmitted(Job(job_id, "ep", needs, self.now, self.now + 1e6)))
+    def submit(self, job_id: str = "j1", needs: Needs = PLAIN, **fields: str) -> list[events.Action]:
+        return self.post(events.JobSubmitted(Job(job_id, "ep", needs, self.now, self.now + 1e6, **fields)))
 
     def ask(self, worker: str = "x", count: int = 1, *, holds_none: bool = True, stop: bool = False):
         self.post(events.PollsChanged(worker, "ep", 2 if stop else 1, can_stop=stop))
@@ -176,6 +176,14 @@ def test_no_job_is_given_while_the_stop_channel_is_closed():
     assert world.sent(opened) == [("x", "j1")]
 
 
+def test_a_worker_that_does_not_open_its_stop_channel_again_is_not_left_out():
+    world = World()
+    world.ask(stop=True)
+    world.post(events.PollsChanged("x", "ep", 1, can_stop=False))
+    world.submit()
+    assert world.sent(world.tick(external.SILENT_GRACE_S + 1)) == [("x", "j1")]
+
+
 def test_a_cancelled_job_is_unwanted_until_its_worker_lets_it_go():
     world = World()
     world.ask()
@@ -202,11 +210,11 @@ def test_an_object_stays_on_its_worker_and_is_lost_with_it():
     world = World()
     counter = PLAIN._replace(instance="Counter_1")
     world.ask("x")
-    world.submit("j1", counter)
+    world.submit("j1", counter, client_id="c")
     world.post(events.JobFinished("x", "j1"))
     world.answered()
     world.ask("y")
-    assert world.sent(world.submit("j2", counter)) == []
+    assert world.sent(world.submit("j2", counter, client_id="c")) == []
     assert world.ask("x") == [("x", "j2")]
     world.post(events.WorkerLost("x", "killed"))
     assert "state with it" in world.finished["j2"].error

@@ -107,9 +107,11 @@ def test_an_object_keeps_its_state_between_calls():
         "args": [],
         "kwargs": {},
     }
-    sent = live.function_request(request, encode(10, never_portable))
+    buffers = encode(10, never_portable)
+    sent = live.function_request(request, buffers)
     assert (sent["instance_id"], sent["create_new_instance"]) == ("C_1", False)
-    assert [value_of(outcome) for outcome in run(sent, sent)] == [11, 12]
+    anew = live.function_request(request, buffers, released=["C_1"])
+    assert [value_of(outcome) for outcome in run(sent, sent, anew)] == [11, 12, 11]
 
 
 def test_dependencies_are_named_for_the_worker_to_install():
