@@ -194,10 +194,15 @@ class Instance:
 
     A worker that outlived its engine brings its objects back without their clients; one that nobody
     claims until `unclaimed_until` is released.
+
+    An object of a client without a stream (of Runpod's own) is `leased`: nobody says when it is not needed
+    any more. It is released when it was not used for a while, it keeps no worker that has to make room, and
+    where its worker goes it is only forgotten: each of its calls can make it anew, as official workers do.
     """
 
     id: str
     client_id: str
     worker_id: str
     lost: bool = False
+    leased: bool = False
     unclaimed_until: float | None = None

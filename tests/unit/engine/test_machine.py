@@ -138,7 +138,7 @@ def test_a_retried_method_of_a_lost_object_fails_at_once():
     world = World()
     worker = "w"
     world.connect(worker)
-    world.submit("j1", PLAIN._replace(instance="counter_1"))
+    world.submit("j1", PLAIN._replace(instance="counter_1"), client_id="c")
     world.post(events.JobFinished(worker, "j1", error="KeyError"))
     world.post(events.WorkerLost(worker, "killed"))
     retry(world)
@@ -306,11 +306,59 @@ def test_a_lost_object_fails_its_calls_instead_of_starting_anew():
     world = World()
     world.connect("w1")
     counter = PLAIN._replace(instance="Counter_1")
-    world.submit("j1", counter)
+    world.submit("j1", counter, client_id="c")
     world.post(events.JobFinished("w1", "j1"))
     world.post(events.WorkerLost("w1", "killed"))
-    world.submit("j2", counter)
+    world.submit("j2", counter, client_id="c")
     assert "state with it" in world.finished["j2"].error
+
+
+LEASED = PLAIN._replace(instance="ep/Counter_1")
+
+
+def leased(**scaling) -> World:
+    """Return a world with an object of a client that has no stream, on the worker ``w1``."""
+    world = World(**scaling)
+    world.connect("w1")
+    world.submit("j1", LEASED)
+    world.post(events.JobFinished("w1", "j1"))
+    return world
+
+
+def test_a_leased_object_keeps_its_worker_until_it_is_not_used_for_long():
+    world = leased(idle_timeout_s=5)
+    assert not of(world.tick(machine.LEASE_S - 1), events.StopWorker)
+    assert of(world.submit("j2", LEASED), events.SendJob) == [events.SendJob("w1", "j2")]
+    assert not of(world.tick(machine.LEASE_S + 1), events.DropInstance), "its job runs"
+    world.post(events.JobFinished("w1", "j2"))
+    assert of(world.tick(machine.ORPHAN_GRACE_S + 1), events.DropInstance) == [
+        events.DropInstance("w1", "ep/Counter_1")
+    ]
+    assert of(world.tick(1), events.StopWorker)
+
+
+def test_a_leased_object_is_made_anew_after_its_worker_died():
+    world = leased()
+    world.post(events.WorkerLost("w1", "killed"))
+    world.connect("w2")
+    assert of(world.submit("j2", LEASED), events.SendJob) == [events.SendJob("w2", "j2")]
+    world.post(events.WorkerLost("w2", "killed"))
+    assert not world.finished.keys() - {"j1"}
+    assert of(world.connect("w3"), events.SendJob) == [events.SendJob("w3", "j2")]
+
+
+def test_a_leased_object_makes_room_and_its_calls_go_elsewhere():
+    world = leased(workers_max=1)
+    world.ready(NUMPY)
+    world.ready(PLAIN)
+    assert of(world.submit("j2", NUMPY), events.StopWorker) == [events.StopWorker("w1")]
+    world.submit("j3", LEASED)
+    (started,) = of(world.post(events.WorkerLost("w1", "stopped")), events.StartWorker)
+    assert of(world.connect(started.worker_id, NUMPY), events.SendJob) == [
+        events.SendJob(started.worker_id, "j2")
+    ]
+    again = of(world.post(events.JobFinished(started.worker_id, "j2")), events.SendJob)
+    assert again == [events.SendJob(started.worker_id, "j3")]
 
 
 def test_an_engine_that_comes_back_leaves_a_running_job_with_its_worker():
