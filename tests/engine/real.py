@@ -130,8 +130,8 @@ class Following:
     def is_stored(self) -> bool:
         return any(isinstance(e, StoredEvent) for e in self.events)
 
-    async def end(self, timeout: float = PATIENCE_S) -> FinishedEvent:
-        return await asyncio.wait_for(asyncio.shield(self.finished), timeout)
+    async def end(self, timeout: float | None = None) -> FinishedEvent:
+        return await asyncio.wait_for(asyncio.shield(self.finished), timeout or PATIENCE_S)
 
 
 def values_of(event: FinishedEvent) -> dict:
@@ -156,9 +156,9 @@ def _resolve(name: str):
     raise AttributeError(name)
 
 
-async def until(condition: Callable[[], object], timeout: float = PATIENCE_S) -> None:
+async def until(condition: Callable[[], object], timeout: float | None = None) -> None:
     """Wait for a condition."""
-    give_up_at = time.monotonic() + timeout
+    give_up_at = time.monotonic() + (timeout or PATIENCE_S)
     while not condition():
         assert time.monotonic() < give_up_at, "the condition did not come true"
         await asyncio.sleep(0.01)
