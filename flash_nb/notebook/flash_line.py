@@ -46,7 +46,7 @@ def _backend(words: list[str]) -> None:
 
 def _command(words: list[str]) -> None:
     """Run a command in this process: for the backend of this notebook, if the line names none."""
-    import click
+    import typer
     from typer.main import get_command
 
     from flash_nb.cli.app import app
@@ -57,10 +57,13 @@ def _command(words: list[str]) -> None:
         words = [*words, "--backend", session.backend.name]
     try:
         get_command(app).main(words, prog_name="%flash", standalone_mode=False)
-    except click.ClickException as error:
-        raise UsageError(f"%flash {words[0]}: {error.format_message()}") from None
-    except click.exceptions.Exit:
+    except typer.Exit:
         return
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        # What click says of a line. Newer versions of typer bring a click of their own.
+        raise UsageError(f"%flash {words[0]}: {error.format_message()}") from None
 
 
 def _process(words: list[str]) -> None:
