@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -13,13 +15,15 @@ from door import QUICK, point_to
 from real import Following, spec
 from starlette.responses import JSONResponse, Response
 
+import flash_nb
 from flash_nb.backends.auth import ApiKey
 from flash_nb.backends.base import HttpRequest, JobRequest
 from flash_nb.backends.runpod import RunpodBackend
 from flash_nb.errors import ApiKeyError, BackendError, EndpointNotFoundError
 from flash_nb.jobs import FinishedEvent, ItemEvent, JobStatus, PhaseEvent, StoredEvent, new_job_id
 from flash_nb.sdk import failures
-from flash_nb.settings import Settings
+from flash_nb.sdk.session import Session, set_session
+from flash_nb.settings import Settings, load
 
 KEY = "rpa_SECRETSECRETSECRET"
 
@@ -374,5 +378,79 @@ def test_a_service_that_quotes_the_key_is_not_quoted(run):
         _, event = await finished(backend(), cloud, runsync=[told])
         assert KEY not in repr(event)
         assert "bad key [API key]" in event.info.error
+
+    run(scenario)
+
+
+# --- what the SDK makes of it ---------------------------------------------------------------------
+
+WORKER = """
+import asyncio, json, sys
+request = json.load(sys.stdin)
+names = {}
+exec(request["function_code"], names)
+import base64, pickle
+values = [pickle.loads(base64.b64decode(value)) for value in request["args"]]
+result = asyncio.run(names[request["function_name"]](*values))
+print(json.dumps({"success": True, "result": base64.b64encode(pickle.dumps(result)).decode(), "stdout": ""}))
+"""
+
+
+def executed(request, body) -> Response:
+    """Do what Flash's image for load-balanced endpoints does."""
+    if not request.url.path.endswith("/execute"):
+        return Response(status_code=200)
+    done = subprocess.run([sys.executable, "-c", WORKER], input=body, capture_output=True, check=True)
+    return Response(done.stdout, media_type="application/json")
+
+
+def test_a_live_route_takes_its_source_to_execute(run, capsys):
+    api = flash_nb.CpuLiveLoadBalancer(name="api")
+
+    @flash_nb.remote(api, method="POST", path="/half")
+    def half(number: float, parts: int = 2) -> float:
+        print("halving")
+        return number / parts
+
+    async def scenario(cloud, backend):
+        cloud.served = executed
+        session = Session(load(), backend())
+        set_session(session)
+        try:
+            assert await half(3) == 1.5
+            assert "halving" in capsys.readouterr().out
+            with pytest.raises(ZeroDivisionError):
+                await half(3, parts=0)
+            sent = [json.loads(body) for name, body in cloud.log if name == "execute"]
+            assert len(sent) == 2
+            assert sent[0]["execution_type"] == "function"
+            assert half.url == f"{cloud.url}/{next(iter(cloud.endpoints))}/half"
+        finally:
+            set_session(None)
+            await asyncio.to_thread(session.close)
+
+    run(scenario)
+
+
+def test_an_image_of_ones_own_needs_no_stand_in(run):
+    resource = flash_nb.CpuServerlessEndpoint(name="own", imageName="me/own:1")
+
+    @flash_nb.remote(resource)
+    def prompt(text):
+        return {"text": text}
+
+    async def scenario(cloud, backend):
+        done = {"id": "j", "status": "COMPLETED", "output": {"text": "A"}, "workerId": "w"}
+        cloud.answers = {"runsync": [done]}
+        session = Session(load(), backend())
+        set_session(session)
+        try:
+            out = await prompt("a")
+            assert (out.status, out.output, out.workerId) == ("COMPLETED", {"text": "A"}, "w")
+            (saved,) = [given for name, given in cloud.log if name == "saveEndpoint"]
+            assert saved == resource.wire()
+        finally:
+            set_session(None)
+            await asyncio.to_thread(session.close)
 
     run(scenario)
