@@ -98,6 +98,15 @@ class Control:
             self._server.store.save_endpoint(endpoint_id, spec)
             self._save(endpoint_id, spec)
 
+    def provide(self, endpoint_id: str, body: bytes) -> None:
+        """Have the workers of a live load-balanced endpoint get the packages that a request names."""
+        spec = self.endpoints[endpoint_id]
+        if spec["app"] != declaration.EXECUTE or b"dependencies" not in body:
+            return
+        needed = declaration.dependencies_of(body)
+        if not needed <= set(spec["requirements"]):
+            self.save(endpoint_id, {**spec, "requirements": sorted(needed.union(spec["requirements"]))})
+
     async def do_http(self) -> str:
         """Return where the HTTP door is; it is opened when somebody first asks."""
         return self._server.http_url()

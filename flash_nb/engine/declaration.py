@@ -19,6 +19,7 @@ LIVE_IMAGES = frozenset(
     {"runpod/flash", "runpod/flash-cpu", "runpod/flash-lb", "runpod/flash-lb-cpu"}
 )  # with any tag
 DEFAULT_SCALER = ("QUEUE_DELAY", 4)
+EXECUTE = {"kind": "execute"}
 _KINDS = {
     (True, False): "LiveServerless",
     (True, True): "LiveLoadBalancer",
@@ -81,13 +82,23 @@ def spec_of(given: Mapping[str, Any], known: Mapping[str, Any] | None = None) ->
         "env": env,
         "volume": declared.get("networkVolumeId"),
         "balanced": is_balanced,
-        "app": known.get("app"),
+        "app": known.get("app") or (EXECUTE if is_balanced and is_live(image) else None),
         "requirements": known.get("requirements", []),
         "system": known.get("system", []),
         "scaling": _scaling(declared),
         "image": image,
         "declared": declared,
     }
+
+
+def dependencies_of(body: bytes) -> frozenset[str]:
+    """Return the Python packages that a function request names; its worker tells who sends nonsense."""
+    try:
+        given = json.loads(body)
+        named = given.get("input", given).get("dependencies") or ()
+        return frozenset(str(package) for package in named)
+    except (ValueError, AttributeError, TypeError):
+        return frozenset()
 
 
 def answer_of(endpoint_id: str, spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -121,6 +121,7 @@ class HttpDoor:
         if reason:
             return refuse(404, reason)
         body = await body_of(request, MAX_BODY_BYTES)
+        self._server.control.provide(endpoint_id, body)
         header = {
             "method": request.method,
             "path": quote("/" + request.path_params["path"]),

@@ -60,4 +60,10 @@ class HandlerApp(TypedDict):
     group: FunctionGroup
 
 
-App = RoutesApp | AsgiApp | HandlerApp
+class ExecuteApp(TypedDict):
+    """What Flash's own load-balanced image serves: ``/ping`` and ``/execute``."""
+
+    kind: Literal["execute"]
+
+
+App = RoutesApp | AsgiApp | HandlerApp | ExecuteApp

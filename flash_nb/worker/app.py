@@ -6,6 +6,8 @@ functions of a group share one namespace, as they do in the notebook.
 
 ``{"kind": "asgi", "group": {"namespace", "buffers", "function"}}``: a function that returns an ASGI
 application of the user's own.
+
+``{"kind": "execute"}``: what Flash's own image serves; see `flash_nb.worker.execute`.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Annotated, Any
 
+from .execute import Execute
 from .namespace import attribute, fill, new_main
 from .routes import places, signature_of
 
@@ -32,7 +35,7 @@ def build(app: Mapping[str, Any]) -> Application:
         group = app["group"]
         made: Application = load(group, group["function"])()
         return made
-    return _serve_routes(app)
+    return Execute() if app["kind"] == "execute" else _serve_routes(app)
 
 
 def load(group: Mapping[str, Any], function: str | None = None) -> Any:

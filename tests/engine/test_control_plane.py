@@ -171,7 +171,7 @@ def test_jobs_of_a_foreign_image_fail_with_its_name_unless_something_stands_for_
 
 def test_a_load_balanced_endpoint_without_routes_says_so(world):
     async def body(p):
-        saved = await p.save(name="api", type="LB", template={"imageName": "runpod/flash-lb:latest"})
+        saved = await p.save(name="api", type="LB", template={"imageName": "me/api:1"})
         assert "no queue" in (await p.run(saved["id"], {}))["detail"]
         assert (await p.http.get(f"{p.url}/v2/{saved['id']}/health")).is_success
         answer = await p.http.get(f"{p.url}/{saved['id']}/ping")
@@ -265,5 +265,28 @@ def test_a_volume_that_cannot_be_is_refused(world, given):
     async def body(p):
         refused = await p.http.post(f"{p.url}/rest/networkvolumes", json=given)
         assert (refused.status_code, list(refused.json())) == (400, ["detail"])
+
+    scenario(world, body)
+
+
+def test_a_live_load_balanced_endpoint_executes_what_its_clients_send(world):
+    async def body(p):
+        template = {"imageName": "runpod/flash-lb-cpu:latest", "env": [{"key": "A", "value": "b"}]}
+        saved = await p.save(name="lb", type="LB", instanceIds=["cpu3g-2-8"], template=template)
+
+        async def execute(given) -> httpx.Response:
+            return await p.http.post(f"{p.url}/{saved['id']}/execute", json=given)
+
+        assert (await p.http.get(f"{p.url}/{saved['id']}/ping")).json() == {"status": "healthy"}
+        assert (await execute(READ_A)).json()["json_result"] == "b"
+        assert (await execute({"input": READ_A})).json()["success"] is True
+        code = "async def f():\n    import six\n    print('said')\n    return six.__version__"
+        told = (await execute({**FUNCTION, "function_code": code, "dependencies": ["six==1.16.0"]})).json()
+        assert (told["json_result"], told["stdout"]) == ("1.16.0", "said\n")
+        failed = (await execute({**FUNCTION, "function_code": "def f():\n    raise KeyError('k')"})).json()
+        assert failed["success"] is False
+        assert failed["error"].startswith("'k'\n")
+        assert (await p.http.post(f"{p.url}/{saved['id']}/execute", content=b"[")).status_code == 422
+        assert (await p.http.get(f"{p.url}/{saved['id']}/elsewhere")).status_code == 404
 
     scenario(world, body)

@@ -154,8 +154,8 @@ def test_without_the_token_or_under_another_name_nothing_is_told(world):
     async def scenario():
         async with serving(world) as opened:
             url = f"{opened.endpoint.url}/pid"
-            for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {opened.token}"}):
-                refused = await get(url, headers=headers)
+            for wrong in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {opened.token}"}):
+                refused = await get(url, headers=wrong)
                 assert refused.status_code == 401
                 assert opened.token not in refused.text
             elsewhere = {"Authorization": f"Bearer {opened.token}", "Host": "evil.example"}
