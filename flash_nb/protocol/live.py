@@ -52,6 +52,8 @@ def function_request(
 ) -> dict[str, Any]:
     """Return the *FunctionRequest* of a job; it is the ``input`` of Runpod's job.
 
+    Field by field it is what the official SDK sends for a function, defaults included.
+
     Args:
         request: A `flash_nb.protocol.channel.Request`.
         buffers: Its values.
@@ -67,11 +69,16 @@ def function_request(
         "function_code": _source("guest.py"),
         "args": [_pickled(digest), island, _pickled(job)],
         "kwargs": {},
-        "dependencies": sorted(requirements),
-        "system_dependencies": sorted(system),
         "execution_type": "function",
+        "constructor_args": [],
+        "constructor_kwargs": {},
+        "method_name": "__call__",
+        "create_new_instance": True,
         "accelerate_downloads": accelerate,
     }
+    for name, packages in (("dependencies", requirements), ("system_dependencies", system)):
+        if listed := sorted(packages):
+            found[name] = listed
     if request.get("instance") is not None:
         found |= {"instance_id": request["instance"], "create_new_instance": False}
     return found

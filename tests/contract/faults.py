@@ -42,12 +42,13 @@ class Fault:
 
 @dataclass
 class Proxy:
-    """See the module. `seen` and `sent` hold ``(path, body)``."""
+    """See the module. `seen` and `sent` hold ``(path, body)``, `heads` the method and headers of `seen`."""
 
     upstream: str
     plan: list[Fault] = field(default_factory=list)
     seen: list[tuple[str, str]] = field(default_factory=list)
     sent: list[tuple[str, str]] = field(default_factory=list)
+    heads: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     url: str = ""
 
     def count(self, part: str, body: str = "") -> int:
@@ -81,6 +82,7 @@ class Proxy:
         body = await reader.readexactly(int(lower.get("content-length", "0")))
         text = body.decode(errors="replace")
         self.seen.append((path, text))
+        self.heads.append((method, lower))
         fault = self._next(path, text)
         if fault and fault.kind == "drop":
             return False
