@@ -137,6 +137,7 @@ class Server:
         self._processes = Processes(settings.cache / "worker")
         self.spill_folders = _spill_folders(home)
         self.port_file = home / "http.port"
+        self.progress: dict[str, Any] = {}  # what running jobs last said of themselves, by public id
         self._http: HttpDoor | None = None
         self._open_requests: dict[str, _OpenRequest] = {}
         self._clients: dict[str, Peer] = {}
@@ -424,6 +425,7 @@ class Server:
         for peer in self._watchers.pop(job.public_id, ()):
             peer.write(frame)
         self._event_counts.pop(job.public_id, None)
+        self.progress.pop(job.public_id, None)
         self._runs.pop(job.public_id, None)
         if over := self._endings.pop(job.public_id, None):
             over.set()
@@ -459,12 +461,10 @@ class Server:
         spec = self.control.endpoints.get(job.endpoint_id, {})
         brings_code = not spec.get("app")
 
-        said = self._http.takers.progress if self._http is not None else {}
-
         def make() -> bytes:
             status = answer.status_of(job, frame, text, is_live=brings_code)
-            if job.public_id in said and not job.status.is_final:
-                status["output"] = said[job.public_id]
+            if job.public_id in self.progress and not job.status.is_final:
+                status["output"] = self.progress[job.public_id]
             return json.dumps(status).encode()
 
         return await asyncio.to_thread(make) if len(frame or b"") > SLOW_BYTES else make()
@@ -866,6 +866,9 @@ class Server:
         if job is None or job.worker_id != worker_id:
             return
         event = header["event"]
+        if event["type"] == "progress":
+            self.progress[job.public_id] = event["value"]
+            return
         number = (job.former_attempts + job.attempts) * EVENTS_PER_ATTEMPT + header["number"]
         if event["type"] == "item" or self._has_room_for_event(job.public_id):
             self.store.save_event(job.public_id, number, event)

@@ -95,9 +95,6 @@ class Takers:
 
     Args:
         server: The engine.
-
-    Attributes:
-        progress: What running jobs of handlers last reported, by the jobs' public ids.
     """
 
     def __init__(self, server: Server) -> None:
@@ -105,7 +102,6 @@ class Takers:
         self._takers: dict[tuple[str, str], _Taker] = {}
         self._talks: dict[str, _Talk] = {}
         self._closed = asyncio.Event()
-        self.progress: dict[str, Any] = {}
 
     @property
     def routes(self) -> list[Route]:
@@ -152,7 +148,6 @@ class Takers:
     def forget(self, job_id: str) -> None:
         """Forget what a job said while it ran. Called by the server when it is over."""
         self._talks.pop(job_id, None)
-        self.progress.pop(public_id(job_id), None)
 
     def close(self) -> None:
         """Answer every open question: the engine ends."""
@@ -372,7 +367,7 @@ class Takers:
         talk.is_plain = _is_plain(frame) if talk.is_plain is None else talk.is_plain
         events = None if talk.is_plain else live.events_of(output)
         if events is None:
-            self.progress[public_id(job_id)] = output
+            self._server.progress[public_id(job_id)] = output
             return
         for number, event in talk.ordered.add(events):
             self._server.take_event(worker_id, job_id, event, number)

@@ -110,5 +110,6 @@ def _back(events: list[tuple[int, int, dict[str, Any]]], index: int, size: int) 
 
 
 def _progress_update() -> Callable[[Any, Any], None] | None:
-    runpod = sys.modules.get("runpod")
-    return getattr(getattr(runpod, "serverless", None), "progress_update", None)
+    """Return the progress channel of the worker around us: an official one, or one of our engine's."""
+    official = getattr(sys.modules.get("runpod"), "serverless", sys.modules.get("flash_worker"))
+    return getattr(official, "progress_update", None)

@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,9 @@ resource = LiveServerless(
 
 @remote(resource_config=resource, dependencies=["six"], system_dependencies=["coreutils"])
 async def f(a, b=2):
+    import time
+
+    time.sleep(1.5)  # longer than Runpod holds the first question
     return a + b
 
 asyncio.run(f(1, b=3))
@@ -61,21 +65,23 @@ class Recorded:
         return json.loads(self.only("/run")[3])
 
 
-def record(python: Path | str, package: str, folder: Path) -> Recorded:
-    """Run the program against a fresh engine, with a recorder on the way."""
+def record(python: Path | str, package: str, folder: Path, *delete: str) -> Recorded:
+    """Run the program against a fresh engine, then a command that deletes, with a recorder on the way."""
 
     async def main() -> Recorded:
         with tempfile.TemporaryDirectory(prefix="fc-") as cache:
             world = World(Path(cache))
             try:
-                return await _recorded(world, python, package, folder)
+                return await _recorded(world, python, package, folder, delete)
             finally:
                 await asyncio.to_thread(world.close)
 
     return asyncio.run(main())
 
 
-async def _recorded(world: World, python: Path | str, package: str, folder: Path) -> Recorded:
+async def _recorded(
+    world: World, python: Path | str, package: str, folder: Path, delete: tuple[str, ...]
+) -> Recorded:
     told = await asyncio.to_thread(world.flash, "engine", "start", "--json")
     started = json.loads(told.stdout)
     root = started["runpod"]["RUNPOD_API_BASE_URL"]
@@ -91,17 +97,18 @@ async def _recorded(world: World, python: Path | str, package: str, folder: Path
             "PYTHONPATH": os.pathsep.join(sys.path) if python == sys.executable else "",
             **{name: url.replace(root, proxy.url) for name, url in started["runpod"].items()},
         }
-        done = await asyncio.to_thread(
-            subprocess.run,
-            [python, "program.py"],
-            env=environment,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=100,
-        )
-        assert done.returncode == 0, (done.stdout[-2000:], done.stderr[-2000:])
+        for command in ([python, "program.py"], delete):
+            done = await asyncio.to_thread(
+                subprocess.run,
+                command,
+                env=environment,
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=100,
+            )
+            assert done.returncode == 0, (done.stdout[-2000:], done.stderr[-2000:])
         pairs = zip(proxy.heads, proxy.seen, strict=True)
         return Recorded([(method, path, headers, body) for (method, headers), (path, body) in pairs])
 
@@ -110,13 +117,15 @@ async def _recorded(world: World, python: Path | str, package: str, folder: Path
 def theirs(tmp_path_factory):
     folder = Path(tempfile.mkdtemp(prefix="fr-"))
     python = make_environment(folder / "environment", ("runpod-flash==1.0.0",))
-    yield record(python, "runpod_flash", tmp_path_factory.mktemp("theirs"))
+    delete = (str(python.parent / "flash"), "undeploy", "recorded-fb", "--force")
+    yield record(python, "runpod_flash", tmp_path_factory.mktemp("theirs"), *delete)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory):
-    return record(sys.executable, "flash_nb", tmp_path_factory.mktemp("ours"))
+    delete = (sys.executable, "-m", "flash_nb", "down", "recorded")
+    return record(sys.executable, "flash_nb", tmp_path_factory.mktemp("ours"), *delete)
 
 
 def test_an_endpoint_is_saved_with_the_same_fields(theirs, ours):
@@ -152,6 +161,22 @@ def test_a_job_has_the_same_fields(theirs, ours):
         values = [*request["args"], *request["kwargs"].values()]
         assert all(isinstance(pickle.loads(base64.b64decode(value)), int | str | bytes) for value in values)
         assert f"def {request['function_name']}(" in request["function_code"]
+
+
+def test_a_job_is_asked_about_in_the_same_way(theirs, ours):
+    for recorded in (theirs, ours):
+        method, path, _, body = recorded.only("/status/")
+        assert (method, body) == ("GET", "")
+        assert re.fullmatch(r"/v2/ep-\w+/status/[\w-]+", path)
+
+
+def test_an_endpoint_is_deleted_by_the_same_mutation(theirs, ours):
+    for recorded in (theirs, ours):
+        sent = json.loads(recorded.only("/graphql", "deleteEndpoint")[3])
+        assert sent["variables"] == {"id": recorded.only("/run")[1].split("/")[2]}
+        assert sent["query"].split() == (
+            "mutation deleteEndpoint($id: String!) { deleteEndpoint(id: $id) }".split()
+        )
 
 
 def test_every_request_shows_the_key_in_the_same_way(theirs, ours):
