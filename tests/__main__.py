@@ -6,8 +6,9 @@
 part            where
 =============== =====================================================================
 unit            Python 3.10, 3.13 and this one
-main            unit, engine, contract, cli, notebook: this Python, newest ipykernel
-conformance     the same: Runpod's own programs as judges, in environments of theirs
+engine          unit, engine and contract suites: this Python
+notebook        notebook and command-line suites: this Python, newest ipykernel
+conformance     Runpod's own programs as judges, in environments of theirs
 browser         the same, JupyterLab in Chromium
 kernel          this Python with ipykernel 6.29 and 7.1: what they can change
 =============== =====================================================================
@@ -30,7 +31,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 VENVS = ROOT / ".venvs"
-AT_ONCE = 2  # parts mostly wait for kernels and processes
+AT_ONCE = 3  # parts mostly wait for kernels, processes and held connections
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -56,11 +57,8 @@ KERNEL = [
 ]
 
 PARTS = (
-    Part(
-        "main",
-        HERE,
-        ["tests/unit", "tests/engine", "tests/contract", "tests/cli", "tests/notebook"],
-    ),
+    Part("engine", HERE, ["tests/unit", "tests/engine", "tests/contract"]),
+    Part("notebook", HERE, ["tests/notebook", "tests/cli"]),
     Part("conformance", HERE, ["tests/conformance"]),
     Part("kernel 6.29", HERE, KERNEL, ["ipykernel==6.29.5"]),
     Part("kernel 7.1", HERE, KERNEL, ["ipykernel==7.1.0"]),
