@@ -31,7 +31,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 VENVS = ROOT / ".venvs"
-AT_ONCE = 3  # parts mostly wait for kernels, processes and held connections
+AT_ONCE = 2  # with three, tests of time-outs and interrupts got slow on two cores
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 

@@ -579,7 +579,7 @@ class LocalBackend:
 
     async def _reconnect(self) -> None:
         """Start the engine if need be, and submit again what is unfinished."""
-        reason: object = f"it died {MAX_RESTARTS} times; its log says why: {self._settings.log_file}"
+        reason: object = f"it died {MAX_RESTARTS} times"
         while self._may_restart():
             try:
                 client = await self.client()
@@ -592,7 +592,8 @@ class LocalBackend:
                 job.header = {**job.header, "seen": job.seen}
                 self._send_job(client, job_id)
             return
-        self._fail_open_jobs(f"the engine cannot be started again: {reason}")
+        log = self._settings.log_file
+        self._fail_open_jobs(f"the engine cannot be started again: {reason}; its log says why: {log}")
 
     def _may_restart(self) -> bool:
         """Count a restart; False if there were too many of late."""

@@ -169,12 +169,12 @@ class Worker:
                 return
         self._channel.send({"type": "released", "job": job_id})
 
-    def _on_interrupt(self, _number: int, _frame: types.FrameType | None) -> None:
+    def _on_interrupt(self, _number: int, frame: types.FrameType | None) -> None:
         if not self._interruptible or self._cancelled != self._job_id:
             return
         if self._sending:
             self._interrupted_in_send = True
-        else:
+        elif not self._executor.interrupt_loop(frame):
             raise KeyboardInterrupt
 
     def _emit(self, event: dict[str, Any], buffers: Sequence[bytes] = ()) -> None:

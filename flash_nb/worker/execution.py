@@ -14,9 +14,11 @@ import functools
 import hashlib
 import inspect
 import json
+import selectors
 import sys
 import types
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from . import failure
@@ -32,6 +34,7 @@ ShowValue = Callable[[Any], None]
 SendItem = Callable[[int, Buffer, Header], None]
 
 MAX_ITEM_BYTES = 10_000_000
+_LOOP_CODE = (str(Path(asyncio.__file__).parent), selectors.__file__)
 
 _IMMUTABLE = (bool, int, float, complex, str, bytes, type(None), types.ModuleType, types.FunctionType, type)
 
@@ -61,6 +64,8 @@ class Executor:
         self._handler = handler
         self._instances: dict[str, tuple[Any, types.ModuleType]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._awaited: asyncio.Task[Any] | None = None
+        self._loop_interrupted = False
         self._code: dict[tuple[str, str], types.CodeType] = {}
         self._live = Live(_new_namespace, lambda result: self._finished(result, _portable(frozenset())))
 
@@ -270,13 +275,34 @@ class Executor:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
-        task = self._loop.create_task(coroutine)
+        task = self._awaited = self._loop.create_task(coroutine)
+        self._loop_interrupted = False
         try:
             return self._loop.run_until_complete(task)
+        except asyncio.CancelledError:
+            if self._loop_interrupted:
+                raise KeyboardInterrupt from None
+            raise
         except KeyboardInterrupt:
             if not task.done():  # it came while the loop waited: the code has not heard of it
                 self._cancel({task})
             raise
+        finally:
+            self._awaited = None
+
+    def interrupt_loop(self, frame: types.FrameType | None) -> bool:
+        """Cancel what the event loop runs, if the loop's own code is interrupted; else return False.
+
+        An exception raised there can lose a wake-up that the loop has just taken, and its task would
+        never go on, not even to its ``finally``.
+        """
+        if self._awaited is None or self._loop is None or frame is None:
+            return False
+        if not frame.f_code.co_filename.startswith(_LOOP_CODE):
+            return False
+        self._loop_interrupted = True
+        self._loop.call_soon_threadsafe(self._awaited.cancel)
+        return True
 
     def _tasks(self) -> set[asyncio.Task[Any]]:
         return set() if self._loop is None else asyncio.all_tasks(self._loop)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 
 import pytest
@@ -71,7 +73,7 @@ def test_while_the_environment_is_built(kernel: Kernel) -> None:
     assert reply.ename == "KeyboardInterrupt"
 
 
-def test_second_interrupt_stops_waiting(kernel: Kernel) -> None:
+def test_second_interrupt_stops_waiting(kernel: Kernel, engine: Engine) -> None:
     reply = kernel.start(
         """
         %%flash_remote
@@ -82,9 +84,14 @@ def test_second_interrupt_stops_waiting(kernel: Kernel) -> None:
         """
     )
     kernel.wait(reply, until=lambda r: "on" in r.stdout)
-    kernel.interrupt()
-    kernel.wait(reply, until=lambda r: "cancelling" in r.record)
-    assert stop(kernel, reply) < LIMIT_S
+    pid = engine.status()["pid"]
+    os.kill(pid, signal.SIGSTOP)  # it does not hear of the first one: else the cell ends by itself
+    try:
+        kernel.interrupt()
+        kernel.wait(reply, until=lambda r: "cancelling" in r.record)
+        assert stop(kernel, reply) < LIMIT_S
+    finally:
+        os.kill(pid, signal.SIGCONT)
     assert reply.ename == "KeyboardInterrupt"
 
 
