@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from flash_nb.errors import GraphQLMutationError as GraphQLMutationError
     from flash_nb.errors import GraphQLQueryError as GraphQLQueryError
     from flash_nb.errors import JobCancelledError as JobCancelledError
+    from flash_nb.errors import JobNotFoundError as JobNotFoundError
     from flash_nb.errors import JobTimeoutError as JobTimeoutError
     from flash_nb.errors import ManifestError as ManifestError
     from flash_nb.errors import ManifestServiceUnavailableError as ManifestServiceUnavailableError
@@ -102,6 +103,7 @@ _PLACES = {
     "GraphQLQueryError": "flash_nb.errors",
     "Job": "flash_nb.sdk.job",
     "JobCancelledError": "flash_nb.errors",
+    "JobNotFoundError": "flash_nb.errors",
     "JobOutput": "flash_nb.jobs",
     "JobStatus": "flash_nb.jobs",
     "JobTimeoutError": "flash_nb.errors",

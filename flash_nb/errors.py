@@ -13,7 +13,8 @@
     │   ├── EngineError                 … the local engine
     │   ├── ApiKeyError                 there is no key for Runpod, or Runpod refuses it
     │   ├── OutcomeUnknownError         nobody knows if a request was carried out; it was not sent again
-    │   └── EndpointNotFoundError       … no endpoint with this name or id
+    │   ├── EndpointNotFoundError       … no endpoint with this name or id
+    │   └── JobNotFoundError            … no job with this number or id
     └── FlashRuntimeError               a run went wrong (Flash's documented base class)
         ├── RemoteExecutionError        the remote code raised, or its worker could not run it
         │   ├── WorkerEnvironmentError  the dependencies could not be installed
@@ -119,6 +120,10 @@ class OutcomeUnknownError(BackendError):
 
 class EndpointNotFoundError(BackendError):
     """No endpoint has this name or id."""
+
+
+class JobNotFoundError(BackendError):
+    """No job has this number or id."""
 
 
 class FlashRuntimeError(FlashError):

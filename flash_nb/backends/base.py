@@ -217,6 +217,9 @@ class Backend(Protocol):
     def attach(self, job_id: str, on_event: OnEvent) -> None:
         """Replay the events of a job of any kernel, then follow it."""
 
+    def cancel(self, job_id: str) -> None:
+        """Ask for the end of a job that is followed here; harmless if it is over."""
+
     async def retry(self, job_id: str, on_event: OnEvent) -> None:
         """Run a job of any kernel again under its id, and follow it; its former events are forgotten.
 

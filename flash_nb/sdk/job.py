@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Any, ClassVar
 
-from flash_nb.backends.base import Endpoint
 from flash_nb.errors import BackendError
 from flash_nb.jobs import (
     Carried,
@@ -45,6 +44,8 @@ class Job:
         items: What its generator yielded until now, pickled, by its place; see `stream`.
         resolve: Finds classes of ``__main__``.
         carried: What it took along of the notebook.
+        printed: The end of what it printed to standard output.
+        on_change: Called after each event, on the background loop: it must be quick.
     """
 
     def __init__(
@@ -65,10 +66,11 @@ class Job:
         self.items: dict[int, bytes] = {}
         self.resolve = resolve
         self.carried = Carried()
-        self._printed = Tail()
+        self.printed = Tail()
+        self.on_change: Callable[[], None] = _ignore
         self._on_event = on_event
         self._retry = retry
-        self._endpoint: Endpoint | None = None
+        self._cancel_there: Callable[[str], None] | None = None
         self._info: JobInfo | None = None
         self._finished: Future[FinishedEvent] = Future()
         self._output: JobOutput | None = None
@@ -144,6 +146,11 @@ class Job:
         """Have `call` made with this job once it is done, on the background loop: it must be quick."""
         self._finished.add_done_callback(lambda _: call(self))
 
+    @property
+    def failure(self) -> BaseException | None:
+        """Why it could not be submitted; None if it was, or is about to be."""
+        return self._finished.exception(timeout=0) if self.done() else None
+
     def finished(self) -> FinishedEvent:
         """Return the last event of a job that is done."""
         return self._finished.result(timeout=0)
@@ -166,14 +173,14 @@ class Job:
             retry=self._retry,
         )
         job.carried = self.carried
-        job._endpoint = self._endpoint
+        job._cancel_there = self._cancel_there
         return job
 
     # --- for the session ----------------------------------------------------------------------
 
-    def started(self, endpoint: Endpoint) -> bool:
-        """Take note of the endpoint; False if the job was cancelled before it got there."""
-        self._endpoint = endpoint
+    def started(self, cancel: Callable[[str], None]) -> bool:
+        """Take note of how to cancel it; False if it was cancelled before it got there."""
+        self._cancel_there = cancel
         return not self._cancelled_early
 
     def receive(self, event: JobEvent) -> None:
@@ -184,7 +191,7 @@ class Job:
             self.items.setdefault(event.index, event.value)
             self._wake()
         elif isinstance(event, StreamEvent) and event.name == "stdout":
-            self._printed.add(event.text)
+            self.printed.add(event.text)
         elif isinstance(event, FinishedEvent):
             self._info = event.info
             self._on_event(event)
@@ -192,6 +199,7 @@ class Job:
             self._wake()
             return
         self._on_event(event)
+        self.on_change()
 
     def fail(self, error: BaseException) -> None:
         """End a job that could not be submitted."""
@@ -219,10 +227,10 @@ class Job:
     # --- inside -------------------------------------------------------------------------------
 
     def _cancel(self) -> None:
-        if self._endpoint is None:
+        if self._cancel_there is None:
             self._cancelled_early = True
         elif not self.done():
-            self._endpoint.cancel(self.id)
+            self._cancel_there(self.id)
 
     async def _wait(self) -> JobOutput:
         try:
@@ -240,10 +248,10 @@ class Job:
         elif result is not None and result["error"] is not None:
             pickles = event.buffers[result["counts"][0] :]
             exception = failures.rebuild(
-                result["error"], pickles, self.resolve, stdout=str(self._printed), job_id=self.id
+                result["error"], pickles, self.resolve, stdout=str(self.printed), job_id=self.id
             )
         else:
-            exception = failures.without_result(info, stdout=str(self._printed))
+            exception = failures.without_result(info, stdout=str(self.printed))
         return JobOutput(
             id=self.id,
             status=info.status.value,
@@ -255,9 +263,13 @@ class Job:
             delayTime=round((info.queued_s + info.cold_s) * 1000),
             executionTime=round(info.run_s * 1000),
             exception=exception,
-            stdout=str(self._printed),
+            stdout=str(self.printed),
             carried=self.carried,
         )
+
+
+def _ignore() -> None:
+    """Do nothing."""
 
 
 async def settled(future: Future[Any]) -> None:

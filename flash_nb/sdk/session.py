@@ -21,6 +21,7 @@ from flash_nb.resources.env import parse_env
 from flash_nb.resources.serverless import ScalerType, ServerlessResource
 from flash_nb.sdk import outputs
 from flash_nb.sdk.app import ServedApp
+from flash_nb.sdk.board import About, Board, Origin
 from flash_nb.sdk.job import Decode, Job, Resolve, settled
 from flash_nb.settings import Settings, load
 
@@ -45,6 +46,7 @@ class Session:
             self._backends[backend.name] = backend
         self._thread = LoopThread()
         self._mailbox = Mailbox(self._thread.loop)
+        self.board = Board()
         # By identity: hashing a resource by value took a tenth of a warm call. The resource is kept, so
         # that its id is not used again.
         self._endpoints: dict[tuple[int, str], tuple[ServerlessResource, ServedApp | None, Endpoint]] = {}
@@ -128,6 +130,7 @@ class Session:
         on_event: Callable[[JobEvent], None] | None = None,
         app: ServedApp | None = None,
         backend: str = "",
+        origin: Origin = Origin(),  # noqa: B008 - it is frozen
         **options: Any,
     ) -> Job:
         """Send a job without waiting for anything.
@@ -141,6 +144,7 @@ class Session:
             on_event: Called on the background loop. Default: show it where `submit` was called.
             app: What the workers serve, if the request does not bring its code.
             backend: Who runs it. Default: the chosen one.
+            origin: The cell it comes from.
             **options: Further fields of `JobRequest`.
         """
         chosen = self.backend_named(backend)
@@ -153,6 +157,7 @@ class Session:
             on_event=on_event or _show_in_context(),
             retry=lambda job: self._retry(chosen, job),
         )
+        self.board.add(job, About(label, resource.name, resource.describe(), chosen.name, origin))
         wire = JobRequest(job.id, request, **options)
         endpoint = self._known(chosen, resource, app)
         if endpoint is not None:
@@ -161,9 +166,36 @@ class Session:
             self._thread.submit(self._ensure_and_run(chosen, resource, app, wire, job))
         return job
 
+    def attach(
+        self, job_id: str, about: About, *, resolve: Resolve, on_event: Callable[[JobEvent], None]
+    ) -> Job:
+        """Follow a job of any kernel from its beginning, without waiting for anything.
+
+        Args:
+            job_id: Its id.
+            about: What is known of it.
+            resolve: Finds classes of ``__main__`` for exceptions.
+            on_event: Called on the background loop.
+        """
+        backend = self.backend_named(about.backend)
+        job = Job(
+            job_id,
+            label=about.label,
+            mailbox=self._mailbox,
+            decode=lambda _: None,
+            resolve=resolve,
+            on_event=on_event,
+            retry=lambda job: self._retry(backend, job),
+        )
+        job.started(backend.cancel)
+        self.board.add(job, about)
+        self._mailbox.post(lambda: backend.attach(job_id, job.receive))
+        return job
+
     def _retry(self, backend: Backend, job: Job) -> Job:
         again = job.again(_show_in_context())
         self._thread.run(backend.retry(job.id, again.receive))
+        self.board.add(again, self.board.find(job.id).about)
         return again
 
     def release(self, resource: ServerlessResource, instance: str) -> None:
@@ -224,7 +256,7 @@ class Session:
 
 
 def _run(endpoint: Endpoint, wire: JobRequest, job: Job) -> None:
-    if job.started(endpoint):
+    if job.started(endpoint.cancel):
         endpoint.run(wire, job.receive)
     else:
         info = JobInfo(job.id, endpoint.id, JobStatus.CANCELLED, 0.0)

@@ -22,5 +22,15 @@ class Tail:
         while self._length - len(self._pieces[0]) >= self._limit:
             self._length -= len(self._pieces.popleft())
 
+    @property
+    def last_line(self) -> str:
+        """The last line that is not empty; of one that was overwritten, what was written last."""
+        for piece in reversed(self._pieces):
+            lines = piece.replace("\r", "\n").split("\n")
+            found = next((line.strip() for line in reversed(lines) if line.strip()), "")
+            if found:
+                return found
+        return ""
+
     def __str__(self) -> str:
         return "".join(self._pieces)[-self._limit :]
