@@ -2,19 +2,19 @@
 
 `CellText` knows where the cell's lines are, `prepare` decides everything before anything is sent,
 and `CellJob` follows the job: it shows what arrives, keeps the record up to date, and binds names.
-While a cell waits, all of that happens in the cell's own thread, so that every output lands in its
-cell on every version of ipykernel.
 """
 
 from __future__ import annotations
 
 import ast
 import contextlib
+import contextvars
 import queue
+import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any, Protocol
 
 from IPython.core.displayhook import DisplayHook
@@ -30,16 +30,18 @@ from flash_nb.jobs import (
     JobStatus,
     PhaseEvent,
     StatusEvent,
-    StoredEvent,
 )
 from flash_nb.notebook.namespace import bind
 from flash_nb.notebook.options import CellOptions
-from flash_nb.notebook.record import JobView, ValueSize
+from flash_nb.notebook.pending import Pending
+from flash_nb.notebook.record import LOOKS, JobView, ValueSize
 from flash_nb.resources.serverless import ServerlessResource
 from flash_nb.sdk import outputs
+from flash_nb.sdk.board import Origin
 from flash_nb.sdk.capture import Capture, Source, capture, check_size
 from flash_nb.sdk.dependencies import requirements_for
 from flash_nb.sdk.job import Job
+from flash_nb.sdk.ledger import Entry
 from flash_nb.sdk.session import Session
 from flash_nb.worker.namespace import Item, attribute, remember_source
 
@@ -191,7 +193,13 @@ def _definition_items(text: CellText, found: CellPlan, options: CellOptions) -> 
 
 
 class ShowRecord(Protocol):
-    """Shows the record of one job."""
+    """Shows the record of one job.
+
+    Attributes:
+        live: Whether what is shown can be updated.
+    """
+
+    live: bool
 
     def __call__(self, view: JobView, *, again: bool = False) -> None:
         """Display it when first called or `again`, else update it."""
@@ -200,17 +208,51 @@ class ShowRecord(Protocol):
 class CellJob:
     """A cell's job, from submission to the names that it binds.
 
+    While its cell waits, all happens in the cell's own thread, so that every output lands in its cell on
+    every version of ipykernel. Once it is left alone, the background loop keeps its record up to date, and
+    what it prints and brings back waits for the next cell: see `collect`.
+
     Args:
         session: Who submits it.
-        resource: What it runs on.
-        cell: The prepared cell.
         namespace: The user's.
         show_record: Displays or updates the record; displays it if it is to be shown `again`.
-        place: Who runs it, where that is to be said.
+        view: What there is to show of it before it runs.
+        outputs: The names that it is to bring back.
+        definitions: The functions and classes that its end defines here.
     """
 
     def __init__(
         self,
+        session: Session,
+        namespace: dict[str, Any],
+        show_record: ShowRecord,
+        view: JobView,
+        *,
+        outputs: Sequence[str],
+        definitions: Sequence[Item],
+    ) -> None:
+        self._session = session
+        self._namespace = namespace
+        self._show_record = show_record
+        self._context = contextvars.copy_context()  # for the background loop, so that it updates this cell
+        self._submitted_at = time.monotonic()
+        self._last_shown = 0.0
+        self._arrived: queue.SimpleQueue[tuple[JobEvent, bool]] = queue.SimpleQueue()
+        self._following = threading.Lock()
+        self._collecting = threading.RLock()
+        self._is_left = False
+        self._is_bound = False
+        self._outputs = tuple(outputs)
+        self._definitions = tuple(definitions)
+        self._stand_ins: dict[str, Pending] = {}
+        self._came: dict[str, Any] = {}
+        self.value: DisplayEvent | None = None
+        self.view = view
+        self.job: Job
+
+    @classmethod
+    def of(
+        cls,
         session: Session,
         resource: ServerlessResource,
         cell: PreparedCell,
@@ -218,15 +260,18 @@ class CellJob:
         show_record: ShowRecord,
         *,
         place: str = "",
-    ) -> None:
-        self._cell = cell
-        self._namespace = namespace
-        self._show_record = show_record
-        self._submitted_at = time.monotonic()
-        self._last_shown = 0.0
-        self.events: queue.SimpleQueue[JobEvent] = queue.SimpleQueue()
-        self.value: DisplayEvent | None = None
-        self.view = JobView(
+    ) -> CellJob:
+        """Make the job of a prepared cell.
+
+        Args:
+            session: Who submits it.
+            resource: What it runs on.
+            cell: The cell.
+            namespace: The user's.
+            show_record: As above.
+            place: Who runs it, where that is to be said.
+        """
+        view = JobView(
             title=cell.options.name or "cell",
             status=JobStatus.IN_QUEUE,
             resource=resource.name,
@@ -239,33 +284,75 @@ class CellJob:
                 for name, size in cell.captured.sizes.items()
             ),
         )
-        self._session = session
-        self._resource = resource
-        self.job: Job
+        return cls(session, namespace, show_record, view, outputs=cell.outputs, definitions=cell.definitions)
 
-    def start(self) -> None:
-        """Submit the job; its events go to `events`."""
-        cell = self._cell
+    @classmethod
+    def again(
+        cls, session: Session, entry: Entry, namespace: dict[str, Any], show_record: ShowRecord
+    ) -> CellJob:
+        """Make the job of a cell that another kernel submitted."""
+        about, binding = entry.about, entry.binding
+        view = JobView(
+            title=about.label,
+            status=JobStatus.IN_QUEUE,
+            resource=about.resource,
+            live=True,
+            hardware=about.hardware,
+            job_id=entry.job,
+            dependencies=tuple(binding["dependencies"]),
+            inputs=tuple(ValueSize(*value) for value in binding["inputs"]),
+        )
+        return cls(
+            session,
+            namespace,
+            show_record,
+            view,
+            outputs=binding["outputs"],
+            definitions=binding["definitions"],
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that its end binds."""
+        return (*self._outputs, *(item["name"] for item in self._definitions))
+
+    def submit(self, resource: ServerlessResource, cell: PreparedCell, origin: Origin) -> None:
+        """Send the job.
+
+        Args:
+            resource: What it runs on.
+            cell: The cell.
+            origin: Where it comes from.
+        """
         self._show(force=True)
-        endpoint = self._session.endpoint(self._resource, backend=cell.options.backend)
+        backend = self._session.backend_named(cell.options.backend).name
+        endpoint = self._session.endpoint(resource, backend=backend)
         if endpoint.simulated:
             self.view = replace(self.view, note="simulated on this machine's CPU")
         self.job = self._session.submit(
-            self._resource,
+            resource,
             label=self.view.title,
             request=cell.request,
             decode=lambda _: None,
             resolve=self._resolve,
-            on_event=self.events.put,
+            on_event=self._arrive,
             buffers=cell.captured.buffers,
             requirements=cell.requirements,
             system=cell.options.system_deps,
             timeout_s=cell.options.timeout,
             allow_apt=cell.options.allow_apt,
             durable=cell.options.detach,
-            backend=cell.options.backend,
+            backend=backend,
+            origin=origin,
         )
         self.view = replace(self.view, job_id=self.job.id)
+        about = self._session.board.find(self.job.id).about
+        self._session.ledger.began(Entry(self.job.id, about, self._binding(), time.time()))
+
+    def attach(self, entry: Entry) -> None:
+        """Follow the job from its beginning."""
+        self._show(force=True)
+        self.job = self._session.attach(entry.job, entry.about, resolve=self._resolve, on_event=self._arrive)
 
     def wait(self) -> None:
         """Show what arrives until the job is over.
@@ -280,16 +367,57 @@ class CellJob:
             self._interrupted()
             raise
 
-    def wait_stored(self) -> None:
-        """Wait until the job is safe without this kernel."""
-        while True:
-            event = self.events.get()
-            self.receive(event)
-            if isinstance(event, FinishedEvent):
-                return
-            if isinstance(event, StoredEvent):
+    def wait_for(self, is_enough: Callable[[JobEvent], bool]) -> None:
+        """Show what arrives until an event is enough; then leave the job, if it is not over."""
+        while not self._is_bound:
+            event, is_followed = self._arrived.get()
+            self._receive(event, is_followed=is_followed)
+            if is_enough(event):
+                self._stand_in()
                 self._leave("detached")
                 return
+
+    def collect(self) -> bool:
+        """Show what has arrived, and bind names if the job is over; return whether it is."""
+        with self._collecting:
+            while not (self._is_bound or self._arrived.empty()):
+                self._take(0)
+        return self._is_bound
+
+    def come(self, name: str) -> Any:
+        """Wait until the job is over, and return what it brought under a name.
+
+        Raises:
+            Exception: What the job failed with.
+            UndefinedNameError: It completed without it.
+            KeyboardInterrupt: The user interrupted; the job goes on.
+        """
+        with self._collecting:
+            while not self._is_bound:
+                self._take(HEARTBEAT_S)
+        if name in self._came:
+            return self._came[name]
+        exception = self.job.output().exception
+        if exception is not None:
+            raise exception
+        reason = dict(self.view.unbound).get(name, "the cell did not bind it")
+        raise UndefinedNameError(f"{name!r} did not come back from job {self.job.id}: {reason}.")
+
+    def _binding(self) -> dict[str, Any]:
+        """Return what another kernel needs to do all this, as JSON."""
+        return {
+            "outputs": self._outputs,
+            "definitions": self._definitions,
+            "dependencies": self.view.dependencies,
+            "inputs": [astuple(value) for value in self.view.inputs],
+        }
+
+    def _stand_in(self) -> None:
+        for name in self.names:
+            self._stand_ins[name] = self._namespace[name] = Pending(name, self.come, self._state)
+
+    def _state(self) -> str:
+        return f"job {self.job.id} is {LOOKS[self.view.status].word}"
 
     def _interrupted(self) -> None:
         self.job.cancel()
@@ -305,34 +433,78 @@ class CellJob:
         self._leave("cancelling")
 
     def _leave(self, phase: str) -> None:
-        """Show how the job stands when nobody waits for it any more."""
+        """Have the background loop follow it from now on, if the record can change."""
         self.view = replace(self.view, phase=phase, live=False)
+        with self._following:
+            self._is_left = self._show_record.live
+            for _ in range(self._arrived.qsize() if self._is_left else 0):
+                event, is_followed = self._arrived.get()
+                if not is_followed:
+                    self._follow(event)
+                self._arrived.put((event, True))
         self._show(force=True)
+
+    def _arrive(self, event: JobEvent) -> None:
+        """Take an event, on the background loop."""
+        with self._following:
+            is_followed = self._is_left
+            if is_followed and self._follow(event):
+                self._context.run(self._show, force=isinstance(event, FinishedEvent))
+            self._arrived.put((event, is_followed))
 
     def _take(self, timeout: float) -> bool:
         """Take one event, if one comes; True when the job is over."""
         try:
-            event = self.events.get(timeout=timeout)
+            event, is_followed = self._arrived.get(timeout=timeout) if timeout else self._arrived.get_nowait()
         except queue.Empty:
             self._show()
             return False
-        self.receive(event)
-        return isinstance(event, FinishedEvent)
+        self._receive(event, is_followed=is_followed)
+        return self._is_bound
 
-    def receive(self, event: JobEvent) -> None:
-        """Show an event, or what it says about the job."""
+    def _receive(self, event: JobEvent, *, is_followed: bool) -> None:
+        is_changed = not is_followed and self._follow(event)
+        self._present(event)
+        if is_changed or isinstance(event, FinishedEvent):
+            self._show(force=isinstance(event, FinishedEvent))
+
+    def _follow(self, event: JobEvent) -> bool:
+        """Have the view say what an event says of the job; return whether it says anything."""
         match event:
             case PhaseEvent(phase):
                 self.view = replace(self.view, phase=phase)
-                self._show()
             case StatusEvent(info):
                 phase = "" if info.status is JobStatus.IN_PROGRESS else self.view.phase
                 self.view = replace(
                     self.view, status=info.status, worker=info.worker, attempts=info.attempts, phase=phase
                 )
-                self._show()
+            case FinishedEvent(info):
+                self._session.ledger.ended(info)
+                self.view = replace(
+                    self.view,
+                    status=info.status,
+                    live=False,
+                    phase="",
+                    worker=info.worker,
+                    attempts=max(1, info.attempts),
+                    queued_s=info.queued_s,
+                    cold_s=info.cold_s,
+                    run_s=info.run_s,
+                    error=info.error.splitlines()[0] if info.error else None,
+                )
+            case _:
+                return False
+        return True
+
+    def _present(self, event: JobEvent) -> None:
+        """Show what the job shows, and bind what it brings."""
+        match event:
             case FinishedEvent():
-                self._finish(event)
+                if event.result is not None:
+                    self._bind(event, event.result)
+                if not self.view.unbound:
+                    self._session.ledger.collected(event.info.id)
+                self._is_bound = True
             case DisplayEvent(is_result=True):
                 self.value = event
             case ClearEvent():  # it clears the record too
@@ -341,41 +513,29 @@ class CellJob:
             case _:
                 outputs.show(event)
 
-    def _finish(self, event: FinishedEvent) -> None:
-        info, result = event.info, event.result
-        self.view = replace(
-            self.view,
-            status=info.status,
-            live=False,
-            phase="",
-            worker=info.worker,
-            attempts=max(1, info.attempts),
-            queued_s=info.queued_s,
-            cold_s=info.cold_s,
-            run_s=info.run_s,
-            error=info.error.splitlines()[0] if info.error else None,
-        )
-        if result is not None:
-            self._bind(event, result)
-        self._show(force=True)
-
     def _bind(self, event: FinishedEvent, result: dict[str, Any]) -> None:
+        rebound = {
+            name: self._namespace[name]
+            for name, stand_in in self._stand_ins.items()
+            if self._namespace.get(name, stand_in) is not stand_in
+        }
         bound = bind(
             self._namespace,
             items=result["namespace"],
-            definitions=[
-                item for item in self._cell.definitions if item["name"] in result.get("defined", ())
-            ],
+            definitions=[item for item in self._definitions if item["name"] in result.get("defined", ())],
             buffers=event.buffers[: result["counts"][0]],
             changed=result.get("changed", ()),
             deleted=result.get("deleted", ()),
         )
+        self._came = {name: self._namespace[name] for name in bound.names if name in self._stand_ins}
+        self._namespace |= rebound
         sizes = result.get("sizes", {})
         self.view = replace(
             self.view,
             outputs=tuple(ValueSize(n, sizes[n], bound.kinds[n]) for n in bound.names if n in sizes),
             changed=tuple(result.get("changed", ())),
             unbound=(*(tuple(pair) for pair in result.get("unbound", ())), *bound.unbound),
+            rebound=tuple(rebound),
         )
 
     def _resolve(self, qualname: str) -> Any:
@@ -386,5 +546,6 @@ class CellJob:
         now = time.monotonic()
         if force or now - self._last_shown >= RECORD_EVERY_S:
             self._last_shown = now
-            self.view = replace(self.view, elapsed_s=now - self._submitted_at)
+            if not self.view.status.is_final or self.view.elapsed_s is None or not self._is_left:
+                self.view = replace(self.view, elapsed_s=now - self._submitted_at)
             self._show_record(self.view)

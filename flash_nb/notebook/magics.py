@@ -6,7 +6,6 @@ imported by the first remote cell.
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -14,13 +13,13 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
 from flash_nb.notebook import options
+from flash_nb.notebook.notebook import Notebook
 
 if TYPE_CHECKING:
     from flash_nb.cells.plan import CellPlan
     from flash_nb.jobs import DisplayEvent
-    from flash_nb.notebook.cell_job import CellJob, CellText
+    from flash_nb.notebook.cell_job import CellText
     from flash_nb.notebook.options import CellOptions
-    from flash_nb.notebook.record import JobView
     from flash_nb.resources.serverless import ServerlessResource
 
 DEFAULT_NAME = "notebook"
@@ -35,8 +34,8 @@ class FlashMagics(Magics):
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
         self._shell = shell
+        self.notebook = Notebook(shell)
         self._resources: dict[tuple[object, ...], ServerlessResource] = {}
-        self._detached: list[CellJob] = []
         self._named = ""  # the backend that a record has named last
 
     @line_magic
@@ -76,45 +75,38 @@ class FlashMagics(Magics):
             cell_job.check_syntax("".join(lines), self._name_coming_code)
         return lines
 
-    def bind_detached(self, *_: object) -> None:
-        """Bind the names of detached cells that finished; called before each cell."""
-        for job in list(self._detached):
-            done = job.job.done()  # asked first: its last event is there then
-            while not job.events.empty():
-                job.receive(job.events.get())
-            if done:
-                self._detached.remove(job)
-
     # --- running ------------------------------------------------------------------------------
 
     def _run(
         self, text: CellText, plan: CellPlan, chosen: CellOptions, resource: ServerlessResource
     ) -> RemoteValue | None:
+        from flash_nb.jobs import StoredEvent
         from flash_nb.notebook import cell_job
+        from flash_nb.notebook.display import Record
         from flash_nb.sdk.session import current_session
 
         namespace = self._shell.user_ns
+        self.notebook.wait_for(plan.inputs if chosen.inputs is None else chosen.inputs)
         cell = cell_job.prepare(text, plan, chosen, namespace)
-        record = _Record(live=hasattr(self._shell, "kernel"))
         session = current_session()
         place = self._place(session.backend_named(chosen.backend).name)
-        job = cell_job.CellJob(session, resource, cell, namespace, record, place=place)
-        job.start()
+        record = Record(live=hasattr(self._shell, "kernel"))
+        job = cell_job.CellJob.of(session, resource, cell, namespace, record, place=place)
+        job.submit(resource, cell, self.notebook.origin(text.raw))
         if chosen.detach:
-            job.wait_stored()
-            self._detached.append(job)
+            job.wait_for(lambda event: isinstance(event, StoredEvent))
+            self.notebook.leave(job)
             return None
         try:
             job.wait()
         except KeyboardInterrupt as interrupt:
-            if not job.job.done():
-                self._detached.append(job)  # its record is to say how it ended
+            self.notebook.leave(job)  # its record is to say how it ended
             shown = [f"KeyboardInterrupt: job {job.job.id} is cancelled."]
             interrupt._render_traceback_ = lambda: shown  # type: ignore[attr-defined]
             raise
         exception = job.job.output().exception
         if exception is not None:
-            raise self._shown_as_local(exception)
+            raise self.notebook.as_local(exception)
         return RemoteValue(job.value) if job.value is not None else None
 
     def _place(self, backend: str) -> str:
@@ -123,17 +115,6 @@ class FlashMagics(Magics):
             return ""
         self._named = backend
         return PLACES.get(backend, backend)
-
-    def _shown_as_local(self, exception: BaseException) -> BaseException:
-        """Have IPython show the remote frames alone: none of ours, none of its own."""
-        from flash_nb.errors import FlashError
-
-        if not isinstance(exception, FlashError) or exception.__traceback__ is not None:
-            shown = self._shell.InteractiveTB.structured_traceback(
-                type(exception), exception, exception.__traceback__, tb_offset=0
-            )
-            exception._render_traceback_ = lambda: shown  # type: ignore[attr-defined]
-        return exception
 
     def _define(
         self, text: CellText, plan: CellPlan, chosen: CellOptions, resource: ServerlessResource
@@ -201,37 +182,6 @@ class RemoteValue:
         return str(self._event.data.get("text/plain", ""))
 
 
-class _Record:
-    """Shows the record of one job: displayed once, then updated in place.
-
-    A terminal cannot update what it has shown: there it is printed at the end.
-
-    Args:
-        live: Whether displays can be updated.
-    """
-
-    def __init__(self, *, live: bool) -> None:
-        self._live = live
-        self._display_id = f"flash-{uuid.uuid4().hex}"
-        self._shown: dict[str, str] = {}
-
-    def __call__(self, view: JobView, *, again: bool = False) -> None:
-        from IPython.display import publish_display_data
-
-        from flash_nb.notebook.record import render_html, render_text
-
-        if not self._live:
-            if view.status.is_final:
-                print(render_text(view))
-            return
-        data = {"text/html": render_html(view), "text/plain": render_text(view)}
-        update = bool(self._shown) and not again
-        if update and data == self._shown:
-            return
-        self._shown = data
-        publish_display_data(data, {}, transient={"display_id": self._display_id}, update=update)
-
-
 def _make_resource(chosen: CellOptions) -> ServerlessResource:
     from flash_nb.errors import ResourceError
     from flash_nb.resources import CpuLiveServerless, LiveServerless
@@ -260,7 +210,8 @@ def load(shell: InteractiveShell) -> None:
         return
     magics = FlashMagics(shell)
     shell.register_magics(magics)
-    shell.events.register("pre_run_cell", magics.bind_detached)
+    shell.events.register("pre_run_cell", magics.notebook.before_cell)
+    shell.ast_transformers.append(magics.notebook.waiting)
     shell.input_transformers_cleanup.insert(0, hoist)  # before IPython drops blank lines
     shell.input_transformers_cleanup.append(magics.check_syntax)
     shell.input_transformers_post.append(rewrite)
@@ -275,7 +226,8 @@ def unload(shell: InteractiveShell) -> None:
     magics = getattr(shell, "_flash_magics", None)
     if magics is None:
         return
-    shell.events.unregister("pre_run_cell", magics.bind_detached)
+    shell.events.unregister("pre_run_cell", magics.notebook.before_cell)
+    shell.ast_transformers.remove(magics.notebook.waiting)
     shell.input_transformers_cleanup.remove(hoist)
     shell.input_transformers_cleanup.remove(magics.check_syntax)
     shell.input_transformers_post.remove(rewrite)

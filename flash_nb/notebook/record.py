@@ -57,6 +57,7 @@ class JobView:
         outputs: The values that came back.
         changed: Names of inputs that the job changed in place and that came back.
         unbound: Names that could not come back, each with the reason.
+        rebound: Names that came back, and that the user had bound anew meanwhile: theirs stay.
         attempts: How often a worker started it.
         error: The first line of what went wrong.
         live: Whether it is about to change. Nothing can be folded out then: a change would fold it in.
@@ -80,12 +81,13 @@ class JobView:
     outputs: tuple[ValueSize, ...] = ()
     changed: tuple[str, ...] = ()
     unbound: tuple[tuple[str, str], ...] = ()
+    rebound: tuple[str, ...] = ()
     attempts: int = 1
     error: str | None = None
     live: bool = False
 
 
-_LOOKS = {
+LOOKS = {
     JobStatus.IN_QUEUE: look.QUEUED,
     JobStatus.IN_PROGRESS: look.RUNNING,
     JobStatus.COMPLETED: look.COMPLETED,
@@ -114,7 +116,7 @@ def human_size(size: int) -> str:
 
 def render_html(view: JobView) -> str:
     """Return the record as HTML: a line that is always seen, and details that fold out."""
-    shown = _LOOKS[view.status]
+    shown = LOOKS[view.status]
     head = f'<span style="color:{shown.colour};font-weight:600">{shown.sign} {shown.word}</span> '
     head += f"<b>{escape(view.title)}</b> on {escape(view.resource)}"
     line = " · ".join([head, *map(escape, _facts(view))])
@@ -136,7 +138,7 @@ def render_html(view: JobView) -> str:
 
 def render_text(view: JobView) -> str:
     """Return the record for a terminal: the line, then hardware, then what did not come back."""
-    shown = _LOOKS[view.status]
+    shown = LOOKS[view.status]
     head = f"{shown.sign} {shown.word} {view.title} on {view.resource}"
     lines = [
         " · ".join([head, *_facts(view)]),
@@ -150,7 +152,7 @@ def _facts(view: JobView) -> Iterator[str]:
     """Yield what the line says after the name: the place, the phase or the error, time, and sizes."""
     if view.place:
         yield view.place
-    if not view.status.is_final and view.phase and view.phase != _LOOKS[view.status].word:
+    if not view.status.is_final and view.phase and view.phase != LOOKS[view.status].word:
         yield _short(view.phase)
     if view.elapsed_s is not None:
         yield human_time(view.elapsed_s)
@@ -160,7 +162,7 @@ def _facts(view: JobView) -> Iterator[str]:
         yield f"changed {_names(view.changed)}"
     if view.unbound:
         yield f"{len(view.unbound)} not returned"
-    if view.error and view.error != _LOOKS[view.status].word:
+    if view.error and view.error != LOOKS[view.status].word:
         yield _short(view.error)
 
 
@@ -177,6 +179,7 @@ def _details(view: JobView) -> Iterator[tuple[str, str]]:
         ("returned", _values(view.outputs)),
         ("changed", _names(view.changed)),
         ("not returned", _unbound(view)),
+        ("kept yours", _names(view.rebound)),
     ]
     return ((label, text) for label, text in rows if text)
 

@@ -7,6 +7,7 @@ plain text is printed.
 
 from __future__ import annotations
 
+import secrets
 import sys
 from typing import Any
 
@@ -25,6 +26,27 @@ def show(event: JobEvent) -> None:
             _clear(wait)
         case PhaseEvent(phase) if phase.startswith("waiting:"):
             sys.stderr.write(f"flash_nb is {phase}\n")
+
+
+class Place:
+    """One display below the cell that makes it, updated in place; for a kernel.
+
+    Args:
+        kind: What it shows; the display's id begins with it.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._display_id = f"{kind}-{secrets.token_hex(8)}"
+        self._shown: dict[str, str] = {}
+
+    def show(self, html: str, text: str, *, again: bool = False) -> None:
+        """Show this now: display it at first or `again`, else update it if it has changed."""
+        data = {"text/html": html, "text/plain": text}
+        update = bool(self._shown) and not again
+        if update and data == self._shown:
+            return
+        self._shown = data
+        _display(DisplayEvent(data, {}, display_id=self._display_id, update=update))
 
 
 def show_text(text: str) -> None:

@@ -7,7 +7,6 @@ plain HTML without scripts. In a terminal one line of stderr is rewritten. Elsew
 from __future__ import annotations
 
 import reprlib
-import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +15,6 @@ from enum import Enum
 from html import escape
 from typing import Any
 
-from flash_nb.jobs import DisplayEvent
 from flash_nb.sdk import outputs
 from flash_nb.sdk.look import AMBER, BOX, CANCELLED, COMPLETED, FAILED, RUNNING, Look, human_time
 
@@ -225,7 +223,8 @@ def place() -> Show:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     if shell is not None and hasattr(shell, "kernel"):
-        return _InKernel()
+        display = outputs.Place("map")
+        return lambda progress: display.show(render_html(progress), render_text(progress))
     if sys.stderr is not None and sys.stderr.isatty():
         return _InTerminal()
     return _nowhere
@@ -233,21 +232,6 @@ def place() -> Show:
 
 def _nowhere(progress: Progress) -> None:
     del progress
-
-
-class _InKernel:
-    """One display, updated when it changes."""
-
-    def __init__(self) -> None:
-        self._display_id = f"map-{secrets.token_hex(8)}"
-        self._shown: dict[str, str] = {}
-
-    def __call__(self, progress: Progress) -> None:
-        data = {"text/html": render_html(progress), "text/plain": render_text(progress)}
-        if data == self._shown:
-            return
-        update, self._shown = bool(self._shown), data
-        outputs.show(DisplayEvent(data, {}, display_id=self._display_id, update=update))
 
 
 class _InTerminal:

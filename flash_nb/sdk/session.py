@@ -11,6 +11,7 @@ import contextvars
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from flash_nb.backends.base import Backend, Endpoint, EndpointSpec, HttpRequest, HttpResponse, JobRequest
@@ -23,6 +24,7 @@ from flash_nb.sdk import outputs
 from flash_nb.sdk.app import ServedApp
 from flash_nb.sdk.board import About, Board, Origin
 from flash_nb.sdk.job import Decode, Job, Resolve, settled
+from flash_nb.sdk.ledger import Ledger
 from flash_nb.settings import Settings, load
 
 CLOSE_TIMEOUT_S = 2.0
@@ -59,6 +61,11 @@ class Session:
             FlashError: It cannot be found: no key where one is needed, or a file that makes no sense.
         """
         return self.backend_named("")
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The cells' jobs of all kernels of this home; opened when first needed."""
+        return Ledger(self.settings.home)
 
     def backend_named(self, name: str) -> Backend:
         """Return a backend by its name; the chosen one for an empty name.

@@ -1,4 +1,4 @@
-"""Loading, help, where the magic line stands, detached cells, and IPython in a terminal."""
+"""Loading, help, where the magic line stands, and IPython in a terminal."""
 
 from __future__ import annotations
 
@@ -41,40 +41,6 @@ def test_comments_and_blank_lines_above(kernel: Kernel, above: str) -> None:
     assert reply.ename == "ZeroDivisionError"
     assert f"line {above.count(chr(10)) + 3}" in reply.traceback
     assert kernel.value("low") == 1
-
-
-def test_detach(kernel: Kernel, tmp_path: Path) -> None:
-    flag = tmp_path / "go"
-    reply = kernel.remote(
-        f"""
-        import pathlib, time
-        while not pathlib.Path({str(flag)!r}).exists(): time.sleep(0.01)
-        print("in the end")
-        late = 5
-        """,
-        "--detach",
-    ).ok()
-    assert kernel.run("'late' in globals()").ok().result["text/plain"] == "False"
-    assert "completed" not in reply.record
-    flag.touch()
-    later = ""
-    for _ in range(100):
-        cell = kernel.run("import time; time.sleep(0.05); 'late' in globals()").ok()
-        later += cell.stdout
-        if cell.result["text/plain"] == "True":
-            break
-    assert kernel.value("late") == 5
-    assert later == "in the end\n"
-    assert "✓ completed" in reply.record
-
-
-def test_detached_failure(kernel: Kernel) -> None:
-    reply = kernel.remote("print(1)\n1 / 0", "--detach").ok()
-    for _ in range(100):
-        kernel.run("import time; time.sleep(0.05)").ok()
-        if "failed" in reply.record:
-            break
-    assert "ZeroDivisionError" in reply.record
 
 
 def test_terminal(engine: Engine) -> None:

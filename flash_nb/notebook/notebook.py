@@ -1,0 +1,95 @@
+"""A notebook in its kernel: what its magics share."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from flash_nb.notebook.pending import Pending, WaitBeforeReads
+
+if TYPE_CHECKING:
+    from flash_nb.notebook.cell_job import CellJob
+    from flash_nb.sdk.board import Origin
+
+
+class Notebook:
+    """One notebook: its shell, the cell that runs, and the jobs that nobody waits for.
+
+    Attributes:
+        shell: IPython's.
+        left: Jobs of cells whose end nobody waits for: of detached cells, of interrupted ones.
+        waiting: Has cells that read the names of these jobs wait for them.
+    """
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self.shell = shell
+        self.left: list[CellJob] = []
+        self.waiting = WaitBeforeReads(self.left, shell.user_ns)
+        self._cell = ""
+
+    @property
+    def namespace(self) -> dict[str, Any]:
+        """The user's."""
+        names: dict[str, Any] = self.shell.user_ns
+        return names
+
+    @property
+    def path(self) -> str:
+        """Where the notebook lies, as its front end says it; else the folder that it runs in."""
+        told = self.namespace.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
+        return str(told or Path.cwd())
+
+    def origin(self, source: str) -> Origin:
+        """Return where a job of the cell that runs comes from.
+
+        Args:
+            source: The cell's text.
+        """
+        from flash_nb.sdk.board import Origin
+
+        digest = hashlib.sha256(source.encode()).hexdigest()[:16]
+        return Origin(self.path, self._cell, self.shell.displayhook.prompt_count, digest)
+
+    def before_cell(self, info: Any = None) -> None:
+        """Bind what has come since the last cell; called before each one."""
+        # Front ends number the cells of a file; a terminal has none, and old versions do not tell.
+        self._cell = getattr(info, "cell_id", None) or ""
+        for job in [*self.left]:
+            if job.collect():
+                self.left.remove(job)
+
+    def leave(self, job: CellJob) -> None:
+        """Leave a job alone, unless it is over."""
+        if not job.collect():
+            self.left.append(job)
+
+    def wait_for(self, names: Iterable[str]) -> None:
+        """Wait until names of detached cells are bound.
+
+        Raises:
+            Exception: What their job failed with.
+            KeyboardInterrupt: The user interrupted; the jobs go on.
+        """
+        for name in names:
+            value = self.namespace.get(name)
+            if isinstance(value, Pending):
+                try:
+                    value._flash_value()
+                except Exception as error:  # noqa: BLE001 - the job's, of any type
+                    raise self.as_local(error) from None
+
+    def as_local(self, exception: BaseException) -> BaseException:
+        """Have IPython show the remote frames alone: none of ours, none of its own."""
+        from flash_nb.errors import FlashError
+
+        if not isinstance(exception, FlashError) or exception.__traceback__ is not None:
+            shown = self.shell.InteractiveTB.structured_traceback(
+                type(exception), exception, exception.__traceback__, tb_offset=0
+            )
+            exception._render_traceback_ = lambda: shown  # type: ignore[attr-defined]
+        return exception
