@@ -26,7 +26,7 @@ def test_names_are_pending_and_come_with_a_cell_after_the_end(kernel: Kernel, fl
     flag.touch()
     # `value` runs no cell: the record changes while the kernel is idle.
     wait_for(lambda: kernel.value("late").startswith("<pending") and "✓ completed" in reply.record)
-    kernel.run("").ok()
+    kernel.run("0").ok()
     assert kernel.value("type(late).__name__, late") == ("int", 5)
 
 
