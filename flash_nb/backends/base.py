@@ -220,6 +220,9 @@ class Backend(Protocol):
     def cancel(self, job_id: str) -> None:
         """Ask for the end of a job that is followed here; harmless if it is over."""
 
+    def received(self, job_id: str) -> None:
+        """Take note that the result of a job that was `durable` or attached need not be kept any more."""
+
     async def retry(self, job_id: str, on_event: OnEvent) -> None:
         """Run a job of any kernel again under its id, and follow it; its former events are forgotten.
 

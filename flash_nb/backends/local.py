@@ -126,6 +126,7 @@ class EngineClient(asyncio.Protocol):
         self._requests: dict[str, _OpenRequest] = {}
         self._numbers = itertools.count()
         self._jobs: dict[str, Follow] = {}
+        self._mapped: set[str] = set()
         self.welcome: asyncio.Future[Header] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
         self.stopped = False
@@ -247,6 +248,12 @@ class EngineClient(asyncio.Protocol):
         """Have the events of a job go to `on_event`, with the numbers of those that are stored."""
         self._jobs[job_id] = on_event
 
+    def received(self, job_id: str) -> None:
+        """Have the engine delete the file of a job's result, if it came in one."""
+        if job_id in self._mapped:
+            self._mapped.discard(job_id)
+            self.send({"type": "received", "job": job_id})
+
     def send(self, header: Header) -> None:
         """Send a frame without buffers."""
         self.write(frames.encode(header))
@@ -293,7 +300,7 @@ class EngineClient(asyncio.Protocol):
             on_event(FinishedEvent(lost, None, ()), None)
             return
         if "spill" in header:
-            self.send({"type": "received", "job": header["job"]})
+            self._mapped.add(header["job"])
         if values:
             result, *values = values
             on_event(FinishedEvent(info, json.loads(bytes(result)), values), None)
@@ -367,11 +374,16 @@ class LocalEndpoint:
 
 @dataclass(slots=True)
 class _OpenJob:
-    """A job that has not finished here: what was sent, and from which number on its events are new."""
+    """A job that has not finished here: what was sent, and from which number on its events are new.
+
+    The engine keeps the result until it is told that it was taken: that its names were bound, if it
+    `is_kept`, else that it has arrived.
+    """
 
     header: Header
     buffers: Sequence[Buffer]
     on_event: OnEvent
+    is_kept: bool
     seen: int = 0
     is_cancelled: bool = False
 
@@ -408,11 +420,18 @@ class LocalBackend:
         if known is not None:
             known.on_event = _both(known.on_event, on_event)
             return
-        self._open_jobs[job_id] = _OpenJob({"type": "watch", "job": job_id, "seen": 0}, (), on_event)
+        self._open_jobs[job_id] = _OpenJob(
+            {"type": "watch", "job": job_id, "seen": 0}, (), on_event, is_kept=True
+        )
         if self._client is None or self._client.closed.done():
             self._resume()
         else:
             self._send_job(self._client, job_id)
+
+    def received(self, job_id: str) -> None:
+        """Have the engine delete the result's file."""
+        if self._client is not None:
+            self._client.received(job_id)
 
     async def retry(self, job_id: str, on_event: OnEvent) -> None:
         """Run a job again, and follow it."""
@@ -486,7 +505,7 @@ class LocalBackend:
         assert client is not None  # `ensure` made this endpoint
         payload = [json.dumps(content).encode(), *request.buffers]
         header, buffers = frames.spill(header, payload, client.spill_folders)
-        self._open_jobs[request.job_id] = _OpenJob(header, buffers, on_event)
+        self._open_jobs[request.job_id] = _OpenJob(header, buffers, on_event, is_kept=request.durable)
         if request.instance is not None:
             self._instances.add(request.instance)
         if client.closed.done():
@@ -547,6 +566,8 @@ class LocalBackend:
         def relay(event: JobEvent, number: int | None) -> None:
             if isinstance(event, FinishedEvent):
                 self._open_jobs.pop(job_id, None)
+                if not job.is_kept:
+                    client.received(job_id)
             elif number is not None:
                 if number < job.seen:  # a worker that comes back repeats its last items
                     return

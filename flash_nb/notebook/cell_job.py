@@ -197,9 +197,13 @@ class ShowRecord(Protocol):
 
     Attributes:
         live: Whether what is shown can be updated.
+        display_id: The display's.
     """
 
     live: bool
+
+    @property
+    def display_id(self) -> str: ...  # noqa: D102 - described above
 
     def __call__(self, view: JobView, *, again: bool = False) -> None:
         """Display it when first called or `again`, else update it."""
@@ -246,6 +250,7 @@ class CellJob:
         self._definitions = tuple(definitions)
         self._stand_ins: dict[str, Pending] = {}
         self._came: dict[str, Any] = {}
+        self._backend = ""
         self.value: DisplayEvent | None = None
         self.view = view
         self.job: Job
@@ -346,13 +351,27 @@ class CellJob:
             origin=origin,
         )
         self.view = replace(self.view, job_id=self.job.id)
+        self._backend = backend
         about = self._session.board.find(self.job.id).about
         self._session.ledger.began(Entry(self.job.id, about, self._binding(), time.time()))
 
     def attach(self, entry: Entry) -> None:
         """Follow the job from its beginning."""
         self._show(force=True)
+        self._backend = entry.about.backend
         self.job = self._session.attach(entry.job, entry.about, resolve=self._resolve, on_event=self._arrive)
+
+    def retry(self, entry: Entry) -> None:
+        """Run the job again, and leave it.
+
+        Raises:
+            BackendError: It is not over, it completed, or what it needs is not kept any more.
+        """
+        self._backend = entry.about.backend
+        self.job = self._session.retry(entry.job, entry.about, resolve=self._resolve, on_event=self._arrive)
+        self._session.ledger.began(replace(entry, submitted_at=time.time()))
+        self._stand_in()
+        self._leave("runs again")
 
     def wait(self) -> None:
         """Show what arrives until the job is over.
@@ -384,6 +403,16 @@ class CellJob:
                 self._take(0)
         return self._is_bound
 
+    def finish(self) -> None:
+        """Show what arrives until the job is over.
+
+        Raises:
+            KeyboardInterrupt: The user interrupted; the job goes on.
+        """
+        with self._collecting:
+            while not self._is_bound:
+                self._take(HEARTBEAT_S)
+
     def come(self, name: str) -> Any:
         """Wait until the job is over, and return what it brought under a name.
 
@@ -392,9 +421,7 @@ class CellJob:
             UndefinedNameError: It completed without it.
             KeyboardInterrupt: The user interrupted; the job goes on.
         """
-        with self._collecting:
-            while not self._is_bound:
-                self._take(HEARTBEAT_S)
+        self.finish()
         if name in self._came:
             return self._came[name]
         exception = self.job.output().exception
@@ -408,6 +435,7 @@ class CellJob:
         return {
             "outputs": self._outputs,
             "definitions": self._definitions,
+            "display": self._show_record.display_id,
             "dependencies": self.view.dependencies,
             "inputs": [astuple(value) for value in self.view.inputs],
         }
@@ -503,7 +531,8 @@ class CellJob:
                 if event.result is not None:
                     self._bind(event, event.result)
                 if not self.view.unbound:
-                    self._session.ledger.collected(event.info.id)
+                    self._session.ledger.collected(self.job.id)
+                    self._session.received(self.job.id, self._backend)
                 self._is_bound = True
             case DisplayEvent(is_result=True):
                 self.value = event

@@ -45,9 +45,9 @@ class FlashMagics(Magics):
         ``%flash backend`` says who runs endpoints, and ``%flash backend local|runpod|auto`` chooses it for
         this notebook. All others are those of the command line: ``%flash --help``
         """
-        from flash_nb.notebook.flash_line import run
+        from flash_nb.notebook.commands import run
 
-        run(line)
+        run(self.notebook, line)
 
     @cell_magic
     def flash_remote(self, line: str, cell: str) -> Any:  # noqa: D102
@@ -90,7 +90,7 @@ class FlashMagics(Magics):
         cell = cell_job.prepare(text, plan, chosen, namespace)
         session = current_session()
         place = self._place(session.backend_named(chosen.backend).name)
-        record = Record(live=hasattr(self._shell, "kernel"))
+        record = Record.of(self._shell)
         job = cell_job.CellJob.of(session, resource, cell, namespace, record, place=place)
         job.submit(resource, cell, self.notebook.origin(text.raw))
         if chosen.detach:

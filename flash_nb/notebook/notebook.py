@@ -29,7 +29,7 @@ class Notebook:
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
         self.left: list[CellJob] = []
-        self.waiting = WaitBeforeReads(self.left, shell.user_ns)
+        self.waiting = WaitBeforeReads(shell.user_ns)
         self._cell = ""
 
     @property
@@ -59,6 +59,10 @@ class Notebook:
         """Bind what has come since the last cell; called before each one."""
         # Front ends number the cells of a file; a terminal has none, and old versions do not tell.
         self._cell = getattr(info, "cell_id", None) or ""
+        self.collect()
+
+    def collect(self) -> None:
+        """Show what has come of the jobs that were left, and bind the names of those that are over."""
         for job in [*self.left]:
             if job.collect():
                 self.left.remove(job)

@@ -13,7 +13,7 @@ import functools
 import operator
 import os
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 
@@ -95,20 +95,16 @@ class WaitBeforeReads(ast.NodeTransformer):
     """Has cells that read pending names wait for them first; one of IPython's ``ast_transformers``.
 
     Args:
-        jobs: The jobs whose names are pending; nothing is done while there are none.
         namespace: The user's.
     """
 
-    def __init__(self, jobs: Sequence[object], namespace: Mapping[str, Any]) -> None:
-        self._jobs = jobs
+    def __init__(self, namespace: Mapping[str, Any]) -> None:
         self._namespace = namespace
 
     def visit(self, node: ast.AST) -> ast.AST:
         """Put the wait in, if the cell needs one."""
-        if not isinstance(node, ast.Module) or not self._jobs:
-            return node
-        names = [*_pending_reads(node, self._namespace)]
-        if names:
+        names = [*_pending_reads(node, self._namespace)] if isinstance(node, ast.Module) else []
+        if isinstance(node, ast.Module) and names:
             place = _after_future_imports(node.body)
             node.body.insert(place, _wait(names, node.body[min(place, len(node.body) - 1)]))
         return node

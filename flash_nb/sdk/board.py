@@ -87,14 +87,14 @@ class Post:
         number: Its short name in this process, from 1.
         about: What is known of it.
         id: Its id.
-        printed: The end of what it printed.
+        log: The end of what it printed.
         job: Its handle; None once it has completed.
     """
 
     number: int
     about: About
     id: str
-    printed: Tail
+    log: Tail
     job: Job | None
     posted_at: float = field(default_factory=time.time)
     _ended: JobInfo | None = None
@@ -102,7 +102,7 @@ class Post:
     def row(self) -> Row:
         """Return how it stands now."""
         info = self._ended or (self.job.info if self.job else None)
-        return Row(self.number, self.about, info or self._unheard(), self.printed.last_line)
+        return Row(self.number, self.about, info or self._unheard(), self.log.last_line)
 
     def end(self, job: Job) -> None:
         """Take note of its end."""
@@ -135,16 +135,19 @@ class Board:
         with self._lock:
             before = self._posts.pop(job.id, None)
             number = next(self._numbers) if before is None else before.number
-            post = self._posts[job.id] = Post(number, about, job.id, job.printed, job)
+            post = self._posts[job.id] = Post(number, about, job.id, job.log, job)
         job.on_change = self._changed
         job.when_done(lambda job: self._end(post, job))
         self._changed()
 
+    def posts(self) -> list[Post]:
+        """Return all jobs, the newest first."""
+        with self._lock:
+            return [*reversed(self._posts.values())]
+
     def rows(self) -> list[Row]:
         """Return how all jobs stand, the newest first."""
-        with self._lock:
-            posts = [*self._posts.values()]
-        return [post.row() for post in reversed(posts)]
+        return [post.row() for post in self.posts()]
 
     def find(self, word: str) -> Post:
         """Return a job by its number or its id.

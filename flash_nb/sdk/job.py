@@ -45,6 +45,7 @@ class Job:
         resolve: Finds classes of ``__main__``.
         carried: What it took along of the notebook.
         printed: The end of what it printed to standard output.
+        log: The end of all that it printed.
         on_change: Called after each event, on the background loop: it must be quick.
     """
 
@@ -67,6 +68,7 @@ class Job:
         self.resolve = resolve
         self.carried = Carried()
         self.printed = Tail()
+        self.log = Tail()
         self.on_change: Callable[[], None] = _ignore
         self._on_event = on_event
         self._retry = retry
@@ -190,8 +192,10 @@ class Job:
         elif isinstance(event, ItemEvent):
             self.items.setdefault(event.index, event.value)
             self._wake()
-        elif isinstance(event, StreamEvent) and event.name == "stdout":
-            self.printed.add(event.text)
+        elif isinstance(event, StreamEvent):
+            self.log.add(event.text)
+            if event.name == "stdout":
+                self.printed.add(event.text)
         elif isinstance(event, FinishedEvent):
             self._info = event.info
             self._on_event(event)

@@ -56,6 +56,11 @@ class Entry:
     status: JobStatus = JobStatus.IN_QUEUE
     is_collected: bool = False
 
+    @property
+    def display(self) -> str:
+        """The id of the display that holds its record."""
+        return str(self.binding["display"])
+
 
 class Ledger:
     """The ledger of a home. Its methods may be called in any thread, and return when all is written.

@@ -33,20 +33,22 @@ class Place:
 
     Args:
         kind: What it shows; the display's id begins with it.
+        display_id: Of a display that is there already, to be updated. Default: it is made when first shown.
     """
 
-    def __init__(self, kind: str) -> None:
-        self._display_id = f"{kind}-{secrets.token_hex(8)}"
+    def __init__(self, kind: str, display_id: str = "") -> None:
+        self.display_id = display_id or f"{kind}-{secrets.token_hex(8)}"
+        self._is_there = bool(display_id)
         self._shown: dict[str, str] = {}
 
     def show(self, html: str, text: str, *, again: bool = False) -> None:
         """Show this now: display it at first or `again`, else update it if it has changed."""
         data = {"text/html": html, "text/plain": text}
-        update = bool(self._shown) and not again
+        update = self._is_there and not again
         if update and data == self._shown:
             return
-        self._shown = data
-        _display(DisplayEvent(data, {}, display_id=self._display_id, update=update))
+        self._shown, self._is_there = data, True
+        _display(DisplayEvent(data, {}, display_id=self.display_id, update=update))
 
 
 def show_text(text: str) -> None:

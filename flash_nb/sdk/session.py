@@ -184,6 +184,27 @@ class Session:
             resolve: Finds classes of ``__main__`` for exceptions.
             on_event: Called on the background loop.
         """
+        backend, job = self._taken_up(job_id, about, resolve, on_event)
+        self.board.add(job, about)
+        self._mailbox.post(lambda: backend.attach(job_id, job.receive))
+        return job
+
+    def retry(
+        self, job_id: str, about: About, *, resolve: Resolve, on_event: Callable[[JobEvent], None]
+    ) -> Job:
+        """Run a job of any kernel again, and follow it; arguments as for `attach`.
+
+        Raises:
+            BackendError: It is not over, it completed, or what it needs is not kept any more.
+        """
+        backend, job = self._taken_up(job_id, about, resolve, on_event)
+        self._thread.run(backend.retry(job_id, job.receive))
+        self.board.add(job, about)
+        return job
+
+    def _taken_up(
+        self, job_id: str, about: About, resolve: Resolve, on_event: Callable[[JobEvent], None]
+    ) -> tuple[Backend, Job]:
         backend = self.backend_named(about.backend)
         job = Job(
             job_id,
@@ -195,9 +216,12 @@ class Session:
             retry=lambda job: self._retry(backend, job),
         )
         job.started(backend.cancel)
-        self.board.add(job, about)
-        self._mailbox.post(lambda: backend.attach(job_id, job.receive))
-        return job
+        return backend, job
+
+    def received(self, job_id: str, backend: str) -> None:
+        """Have the backend of this name keep the result of a durable or attached job no longer."""
+        chosen = self.backend_named(backend)
+        self._mailbox.post(lambda: chosen.received(job_id))
 
     def _retry(self, backend: Backend, job: Job) -> Job:
         again = job.again(_show_in_context())

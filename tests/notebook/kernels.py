@@ -105,9 +105,26 @@ class Kernel:
         """Execute a cell without waiting."""
         return self.start_as_is(textwrap.dedent(code).strip())
 
-    def start_as_is(self, code: str) -> Reply:
-        """Execute a cell without taking off its indentation and its blank lines."""
-        return self._note(self._client.execute(code, stop_on_error=True))
+    def start_as_is(self, code: str, cell: str = "") -> Reply:
+        """Execute a cell without taking off its indentation and its blank lines.
+
+        Args:
+            code: Its text.
+            cell: Its id in the notebook; a front end tells it, a terminal does not.
+        """
+        content = {
+            "code": code,
+            "silent": False,
+            "store_history": True,
+            "user_expressions": {},
+            "allow_stdin": False,
+            "stop_on_error": True,
+        }
+        message = self._client.session.msg("execute_request", content)
+        if cell:
+            message["metadata"]["cellId"] = cell
+        self._client.shell_channel.send(message)
+        return self._note(message["header"]["msg_id"])
 
     def wait(
         self,
@@ -142,6 +159,12 @@ class Kernel:
     def interrupt(self) -> None:
         """Press the stop button."""
         self._manager.interrupt_kernel()
+
+    def restart(self) -> None:
+        """Kill the kernel and start it anew, with the extension loaded."""
+        self._manager.restart_kernel(now=True)
+        self._client.wait_for_ready(timeout=TIMEOUT_S)
+        self.run("%load_ext flash_nb").ok()
 
     def _note(self, message_id: str) -> Reply:
         return self._replies.setdefault(message_id, Reply(message_id))

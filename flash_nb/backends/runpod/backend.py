@@ -182,6 +182,9 @@ class RunpodBackend:
             return
         self._spawn(self._attach(job_id, on_event))
 
+    def received(self, job_id: str) -> None:
+        """Do nothing: Runpod keeps results for as long as it likes."""
+
     async def retry(self, job_id: str, on_event: OnEvent) -> None:
         """Run a job again under its id.
 
