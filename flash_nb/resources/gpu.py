@@ -1,7 +1,6 @@
-"""A GPU: pools (groups) of cards, single cards (types), and what is known about each pool.
+"""A GPU: pools (groups) of cards, single cards (types), and how a choice of them is encoded.
 
-`gpu_prices.tsv` beside this file is the one place that says which cards a pool holds, how much
-memory they have and what a second cost on the day in its first line.
+What the cards of a pool are called, how much memory they have and what they cost is in `prices`.
 """
 
 from __future__ import annotations
@@ -9,19 +8,16 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cache
 
 from flash_nb.errors import did_you_mean
 
 from .choice import Choice, find
+from .prices import shipped
 
 _POOL = re.compile(r"(?P<family>[A-Z]+)_(?P<gigabytes>\d+)(_[A-Z]+)?")
 _CARD = re.compile(r"(AMD|Intel|NVIDIA|Tesla)(?=.*\d)( [A-Za-z0-9.-]+)+")
 _NEAR_CARDS = {"NVIDIA GB200", "NVIDIA GH200"}
 """Cards of their own, although their names are one letter away from that of a card in a pool."""
-
-_FORM_FACTOR = re.compile(r" (PCIe|SXM4|HBM3|NVL)$")
 
 
 class GpuGroup(Choice):
@@ -29,7 +25,7 @@ class GpuGroup(Choice):
 
     Newer ones may be given as text: ``"RUBIN_288"``.
 
-    Source: Runpod's table of pools on the day in `gpu_prices.tsv`. The official SDK has the
+    Source: Runpod's table of pools on the day in `prices.shipped`. The official SDK has the
     ``BLACKWELL`` pools from its 1.9.0 on, the others from its 1.0.0.
     """
 
@@ -127,68 +123,6 @@ Gpu = GpuGroup | GpuType | str
 """A pool, a card, or the id of one newer than this release."""
 
 
-@dataclass(frozen=True)
-class GpuPool:
-    """What the table knows about one pool.
-
-    Attributes:
-        cards: The cards that a job may get, in the table's short spelling.
-        vram_gb: The memory of one card, in GB.
-        usd_per_s: The flex price of one card for one second; None where none was published.
-    """
-
-    cards: tuple[str, ...]
-    vram_gb: int
-    usd_per_s: float | None
-
-    @property
-    def label(self) -> str:
-        """The cards without their form factors, and their memory: ``A100 80 GB``."""
-        names = dict.fromkeys(_FORM_FACTOR.sub("", card) for card in self.cards)
-        return f"{' / '.join(names)} {self.vram_gb} GB"
-
-
-@dataclass(frozen=True)
-class GpuTable:
-    """The shipped table.
-
-    Attributes:
-        as_of: The day its prices were read, as ``YYYY-MM-DD``.
-        pools: What it knows, by pool id.
-    """
-
-    as_of: str
-    pools: Mapping[str, GpuPool]
-
-
-@cache
-def gpu_table() -> GpuTable:
-    """Return the table in `gpu_prices.tsv`, read on first use."""
-    from importlib.resources import files
-
-    title, _, *rows = files(__package__).joinpath("gpu_prices.tsv").read_text("utf-8").splitlines()
-    as_of = re.search(r"\d{4}-\d\d-\d\d", title)
-    assert as_of is not None
-    return GpuTable(as_of=as_of[0], pools=dict(map(_read_row, rows)))
-
-
-def _read_row(row: str) -> tuple[str, GpuPool]:
-    group, cards, vram, price = row.split("\t")
-    return group, GpuPool(tuple(cards.split(", ")), int(vram), float(price) if price else None)
-
-
-def price_per_second(group: str) -> float | None:
-    """Return the flex price of one GPU of a pool in USD per second, on `gpu_table().as_of`.
-
-    It is for estimates: Runpod's prices change, and live ones come from its API.
-
-    Returns:
-        The price; None if the pool is unknown, is `ANY`, or has no published price.
-    """
-    pool = gpu_table().pools.get(group)
-    return pool.usd_per_s if pool else None
-
-
 def parse_gpu(value: object) -> Gpu:
     """Return the pool or card that `value` names.
 
@@ -243,15 +177,15 @@ def _without_digits(text: str) -> str:
 def _pool_called(text: str) -> GpuGroup | None:
     """Return the pool of a card by its short name, as in ``A100`` or ``NVIDIA RTX 4090``."""
     words = re.escape(text.removeprefix("NVIDIA "))
-    for name, pool in gpu_table().pools.items():
+    for pool in shipped().groups:
         if words and any(re.search(rf"\b{words}\b", card, re.IGNORECASE) for card in pool.cards):
-            return GpuGroup(name)
+            return GpuGroup(pool.group)
     return None
 
 
 def _nearest(text: str) -> str:
-    if pool := _pool_called(text):
-        return f"; did you mean {pool!r} ({gpu_table().pools[pool].label})?"
+    if (pool := _pool_called(text)) and (known := shipped().find(pool)):
+        return f"; did you mean {pool!r} ({known.label})?"
     names = {card.casefold(): card for card in GROUPS}
     near = difflib.get_close_matches(text.casefold(), names, n=1)
     return did_you_mean(text.upper(), GpuGroup) or (f"; did you mean {names[near[0]]!r}?" if near else "")
@@ -287,5 +221,5 @@ def describe_gpu(gpu: Gpu) -> str:
     """Return one GPU for people: ``A100 80 GB (AMPERE_80)``, ``NVIDIA L4``, ``any GPU``."""
     if gpu is GpuGroup.ANY:
         return "any GPU"
-    pool = gpu_table().pools.get(gpu)
+    pool = shipped().find(gpu)
     return f"{pool.label} ({gpu})" if pool else str(gpu)
