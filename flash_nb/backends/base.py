@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from flash_nb.jobs import JobEvent
+from flash_nb.resources.offers import Offers
 from flash_nb.worker.frames import Buffer
 
 OnEvent = Callable[[JobEvent], None]
@@ -235,6 +236,12 @@ class Backend(Protocol):
 
         Raises:
             BackendError: They cannot be listed.
+        """
+
+    async def offers(self) -> Offers:
+        """Return what GPUs cost and how many there are, within seconds.
+
+        Where nobody can say, these are the prices that come with this release; `Offers.note` tells why.
         """
 
     async def delete(self, endpoint_id: str) -> None:

@@ -6,7 +6,8 @@ request needs the engine's token; see `flash_nb.engine.gate`. To a route a brows
 cookies of one port of this machine to all others, which is also why no cookie opens Runpod's paths:
 
 ============ ====================================================================
-``/v2``      jobs: `flash_nb.engine.rest`; their workers: `flash_nb.engine.takers`
+``/v2``      jobs: `flash_nb.engine.rest`; their workers: `flash_nb.engine.takers`;
+             what there is to choose: `flash_nb.engine.catalog`
 ``/graphql`` endpoints: `flash_nb.engine.graphql`
 ``/rest``    volumes: `flash_nb.engine.volumes`
 ============ ====================================================================
@@ -34,6 +35,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from flash_nb.engine.catalog import Catalog
 from flash_nb.engine.exchange import Answer, Exchange
 from flash_nb.engine.gate import (
     RefusalError,
@@ -77,6 +79,7 @@ class HttpDoor:
         self.takers = Takers(server)
         app = Starlette(
             routes=[
+                *Catalog(server).routes,
                 *self.takers.routes,
                 *Rest(server).routes,
                 *GraphQL(server).routes,

@@ -3,7 +3,7 @@
 ==============================  =========================  ==============================
 variable                        default                    what is there
 ==============================  =========================  ==============================
-``RUNPOD_API_BASE_URL``         https://api.runpod.io      GraphQL, at ``/graphql``
+``RUNPOD_API_BASE_URL``         https://api.runpod.io      GraphQL, at ``/graphql``; the catalog of GPUs
 ``RUNPOD_REST_API_URL``         https://rest.runpod.io/v1  volumes
 ``RUNPOD_ENDPOINT_BASE_URL``    https://api.runpod.ai/v2   jobs; load-balanced hosts follow from it
 ==============================  =========================  ==============================
@@ -21,7 +21,12 @@ from urllib.parse import urlsplit
 
 def graphql(environ: Mapping[str, str] | None = None) -> str:
     """Return where GraphQL is asked."""
-    return _base("RUNPOD_API_BASE_URL", "https://api.runpod.io", environ) + "/graphql"
+    return _api_base(environ) + "/graphql"
+
+
+def catalog(environ: Mapping[str, str] | None = None) -> str:
+    """Return where the catalog of GPUs is asked."""
+    return _api_base(environ) + "/v2/catalog/gpus"
 
 
 def rest(environ: Mapping[str, str] | None = None) -> str:
@@ -55,6 +60,10 @@ def is_loopback(netloc: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _api_base(environ: Mapping[str, str] | None) -> str:
+    return _base("RUNPOD_API_BASE_URL", "https://api.runpod.io", environ)
 
 
 def _queue_base(environ: Mapping[str, str] | None) -> str:

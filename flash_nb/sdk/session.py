@@ -19,6 +19,7 @@ from flash_nb.backends.choice import choose, make
 from flash_nb.jobs import FinishedEvent, JobEvent, JobInfo, JobStatus, StreamEvent, new_job_id
 from flash_nb.loop import LoopThread, Mailbox
 from flash_nb.resources.env import parse_env
+from flash_nb.resources.offers import Offers
 from flash_nb.resources.serverless import ScalerType, ServerlessResource
 from flash_nb.sdk import outputs
 from flash_nb.sdk.app import ServedApp
@@ -106,6 +107,14 @@ class Session:
         """
         chosen = self.backend_named(backend)
         return self._known(chosen, resource, app) or self._thread.run(self._ensure(chosen, resource, app))
+
+    def offers(self) -> Offers:
+        """Return what GPUs cost and how many there are where jobs run; waits for it, for seconds.
+
+        Raises:
+            FlashError: As for `backend`.
+        """
+        return self._thread.run(self.backend.offers())
 
     async def request(
         self, resource: ServerlessResource, app: ServedApp | None, request: HttpRequest

@@ -21,6 +21,7 @@ from flash_nb.backends.base import HttpRequest, JobRequest
 from flash_nb.backends.runpod import RunpodBackend
 from flash_nb.errors import ApiKeyError, BackendError, EndpointNotFoundError
 from flash_nb.jobs import FinishedEvent, ItemEvent, JobStatus, PhaseEvent, StoredEvent, new_job_id
+from flash_nb.resources.prices import shipped
 from flash_nb.sdk import failures
 from flash_nb.sdk.session import Session, set_session
 from flash_nb.settings import Settings, load
@@ -80,6 +81,17 @@ def test_an_endpoint_is_saved_once_and_again_when_it_changes(run):
         assert (await backend().ensure(spec(workers_max=1))).id == first.id
         assert [given.get("id") for name, given in cloud.log if name == "saveEndpoint"] == [None, first.id]
         assert cloud.endpoints[first.id]["workersMax"] == 1
+
+    run(scenario)
+
+
+def test_a_catalog_that_makes_no_sense_is_not_believed(run):
+    async def scenario(cloud, backend):
+        cloud.endpoints["catalog"] = {}
+        cloud.answers = {"gpus": [{"gpus": [{"id": "odd"}]}]}
+        offers = await backend().offers()
+        assert (offers.is_live, offers.table) == (False, shipped())
+        assert offers.note == "Runpod's catalog lists no GPU groups"
 
     run(scenario)
 

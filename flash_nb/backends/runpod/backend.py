@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Coroutine, Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 from flash_nb.backends.auth import ApiKey, require_key
@@ -24,12 +25,14 @@ from flash_nb.backends.runpod.job import RunpodJob
 from flash_nb.backends.runpod.provision import MADE_AGAIN, Provision
 from flash_nb.errors import BackendError, EndpointNotFoundError, FlashError, OutcomeUnknownError
 from flash_nb.jobs import RETRYABLE, FinishedEvent, JobInfo, JobStatus, StreamEvent
-from flash_nb.protocol import urls
+from flash_nb.protocol import catalog, urls
+from flash_nb.resources.offers import Offers, shipped_offers
 from flash_nb.settings import Settings
 
 PROCESSING_LIMIT_S = 330.0  # Runpod ends a load-balanced request after 5.5 minutes
 READY_PATIENCE_S = 120.0
 PING_TIMEOUT_S = 30.0
+OFFERS_PATIENCE_S = 6.0  # somebody looks at a picker that is not there yet
 STARTING = (204, 429, 502, 503, 504)  # an image without /ping answers 404, and takes requests all the same
 
 
@@ -212,6 +215,17 @@ class RunpodBackend:
     async def endpoints(self) -> Sequence[EndpointInfo]:
         """List all endpoints of the account."""
         return await self.provision.endpoints()
+
+    async def offers(self) -> Offers:
+        """Ask Runpod's catalog for the prices and the stock of this moment."""
+        url = f"{urls.catalog()}?{catalog.QUERY}"
+        try:
+            answer = await asyncio.wait_for(self.client.get(url, "the catalog of GPUs"), OFFERS_PATIENCE_S)
+            return catalog.offers(answer, date=datetime.now(timezone.utc).date().isoformat())
+        except asyncio.TimeoutError:
+            return shipped_offers(f"Runpod's catalog did not answer within {OFFERS_PATIENCE_S:g} s")
+        except BackendError as error:
+            return shipped_offers(error.message.rstrip("."))
 
     async def delete(self, endpoint_id: str) -> None:
         """Delete an endpoint with its workers."""
