@@ -58,6 +58,7 @@ import os, signal, sys, threading
 from flash_nb.worker.shell import run_shell
 from flash_nb.worker.streams import StreamCapture
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as the worker does: it may be ignored here
 events = []
 def emit(event, buffers):
     events.append(event["text"])
