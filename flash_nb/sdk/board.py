@@ -15,7 +15,9 @@ from dataclasses import dataclass, field, replace
 
 from flash_nb.errors import JobNotFoundError
 from flash_nb.jobs import JobInfo, JobStatus
+from flash_nb.resources.prices import Rate
 from flash_nb.sdk.job import Job
+from flash_nb.sdk.money import amount, billed_s
 from flash_nb.sdk.tail import Tail
 
 MOST_ENDED = 500
@@ -48,6 +50,7 @@ class About:
         hardware: The resource's one-line description.
         backend: Who runs it.
         origin: The cell it came from.
+        rate: What its worker costs; None where no price is known.
     """
 
     label: str
@@ -55,6 +58,7 @@ class About:
     hardware: str = ""
     backend: str = ""
     origin: Origin = Origin()
+    rate: Rate | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,15 @@ class Row:
     about: About
     info: JobInfo
     last_line: str = ""
+
+    def cost(self, now: float) -> str:
+        """Return what it has cost until now, for people; empty if that is not known.
+
+        Args:
+            now: In POSIX seconds.
+        """
+        seconds = billed_s(self.info, now)
+        return "" if self.about.rate is None or not seconds else str(amount(self.about.rate, seconds))
 
     @property
     def is_live(self) -> bool:
@@ -121,9 +134,14 @@ class Post:
 
 
 class Board:
-    """Posts of jobs, the newest last. All methods may be called in any thread."""
+    """Posts of jobs, the newest last. All methods may be called in any thread.
 
-    def __init__(self) -> None:
+    Args:
+        on_end: Called when a job is over, in the thread that heard of it: it must be quick.
+    """
+
+    def __init__(self, on_end: Callable[[About, JobInfo], None]) -> None:
+        self._on_end = on_end
         self._posts: dict[str, Post] = {}
         self._over: deque[Post] = deque()
         self._numbers = itertools.count(1)
@@ -185,6 +203,7 @@ class Board:
 
     def _end(self, post: Post, job: Job) -> None:
         post.end(job)
+        self._on_end(post.about, post.row().info)
         with self._lock:
             self._over.append(post)
             if len(self._over) > MOST_ENDED:

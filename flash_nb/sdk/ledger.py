@@ -14,13 +14,16 @@ import sqlite3
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from flash_nb.errors import SettingsError
 from flash_nb.jobs import JobInfo, JobStatus
+from flash_nb.resources.prices import Rate
 from flash_nb.sdk.board import About, Origin
+from flash_nb.sdk.money import Amount
+from flash_nb.sdk.spending import Account, Spent, Totals
 
 VERSION = 1
 KEPT_S = 30 * 24 * 3600.0
@@ -31,8 +34,19 @@ CREATE TABLE IF NOT EXISTS cells (
     job TEXT PRIMARY KEY, notebook TEXT, cell TEXT, source TEXT, submitted_at REAL, about TEXT,
     binding TEXT, status TEXT, ended_at REAL, run_s REAL, collected INTEGER NOT NULL DEFAULT 0
 );
+CREATE TABLE IF NOT EXISTS spending (
+    month TEXT, backend TEXT, resource TEXT, jobs INTEGER, seconds REAL, low REAL, high REAL,
+    unpriced INTEGER, PRIMARY KEY (month, backend, resource)
+);
 CREATE INDEX IF NOT EXISTS cells_of_notebook ON cells (notebook, collected);
 CREATE INDEX IF NOT EXISTS cells_of_source ON cells (source, submitted_at);
+"""
+
+
+_SPEND = """
+INSERT INTO spending VALUES (?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET
+    jobs = jobs + excluded.jobs, seconds = seconds + excluded.seconds,
+    low = low + excluded.low, high = high + excluded.high, unpriced = unpriced + excluded.unpriced
 """
 
 
@@ -136,6 +150,31 @@ class Ledger:
             ).fetchone()
         return None if row is None else row[0]
 
+    def spend(self, totals: Totals) -> None:
+        """Add to the sums of this month."""
+        rows = [
+            (_month(), *astuple(account), spent.jobs, spent.seconds, *astuple(spent.cost), spent.unpriced)
+            for account, spent in totals.items()
+        ]
+        with self._transaction():
+            self._db.executemany(_SPEND, rows)
+
+    def spent(self, month: str = "") -> Totals:
+        """Return the sums of a month.
+
+        Args:
+            month: As ``2026-11``. Default: this one, in UTC.
+        """
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT backend, resource, jobs, seconds, low, high, unpriced FROM spending WHERE month = ?",
+                (month or _month(),),
+            ).fetchall()
+        return {
+            Account(backend, resource): Spent(jobs, seconds, Amount(low, high), unpriced)
+            for backend, resource, jobs, seconds, low, high, unpriced in rows
+        }
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:
@@ -187,4 +226,10 @@ class Ledger:
 
 
 def _about(fields: dict[str, Any]) -> About:
-    return About(**{**fields, "origin": Origin(**fields["origin"])})
+    origin, rate = Origin(**fields.pop("origin")), fields.pop("rate")
+    rate = rate and Rate(rate["low"], rate["high"], tuple(rate["unpriced"]))
+    return About(**fields, origin=origin, rate=rate)
+
+
+def _month() -> str:
+    return time.strftime("%Y-%m", time.gmtime())
