@@ -21,22 +21,25 @@ from IPython.core.displayhook import DisplayHook
 
 from flash_nb.cells.plan import CellPlan, plan_cell
 from flash_nb.cells.shell import Translated, translate
-from flash_nb.errors import CellError, UndefinedNameError, did_you_mean
+from flash_nb.errors import CellError, JobCancelledError, UndefinedNameError, did_you_mean
 from flash_nb.jobs import (
     ClearEvent,
     DisplayEvent,
     FinishedEvent,
     JobEvent,
+    JobInfo,
     JobStatus,
     PhaseEvent,
     StatusEvent,
 )
+from flash_nb.notebook.budget import Budget, budget_of, timeout_s
 from flash_nb.notebook.namespace import bind
 from flash_nb.notebook.options import CellOptions
 from flash_nb.notebook.pending import Pending
 from flash_nb.notebook.record import LOOKS, JobView, ValueSize
+from flash_nb.resources.prices import Rate
 from flash_nb.resources.serverless import ServerlessResource
-from flash_nb.sdk import outputs
+from flash_nb.sdk import money, outputs
 from flash_nb.sdk.board import Origin
 from flash_nb.sdk.capture import Capture, Source, capture, check_size
 from flash_nb.sdk.dependencies import requirements_for
@@ -251,6 +254,9 @@ class CellJob:
         self._stand_ins: dict[str, Pending] = {}
         self._came: dict[str, Any] = {}
         self._backend = ""
+        self._rate: Rate | None = None
+        self._info: JobInfo | None = None
+        self._budget: Budget | None = None
         self.value: DisplayEvent | None = None
         self.view = view
         self.job: Job
@@ -317,6 +323,16 @@ class CellJob:
         )
 
     @property
+    def exception(self) -> BaseException | None:
+        """What it failed with, when it is over."""
+        if self._budget is not None and self._budget.is_spent:
+            return JobCancelledError(
+                f"Job {self.job.id} was cancelled: it had cost {self._budget}, as --max-cost allows.",
+                hint="Allow more, or make it cheaper: a smaller GPU group, fewer steps.",
+            )
+        return self.job.output().exception
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names that its end binds."""
         return (*self._outputs, *(item["name"] for item in self._definitions))
@@ -329,8 +345,15 @@ class CellJob:
             cell: The cell.
             origin: Where it comes from.
         """
-        self._show(force=True)
         backend = self._session.backend_named(cell.options.backend).name
+        self._rate = self._session.rate(resource)
+        self._budget = budget_of(cell.options.max_cost, self._rate, resource)
+        if self._rate is not None:
+            quote = money.quote(self._rate, self._session.ledger.last_run_s(origin.source), backend)
+            idle = money.idling(self._rate, resource, backend)
+            is_billed = backend not in money.SIMULATED
+            self.view = replace(self.view, cost=quote, idle=idle, is_billed=is_billed)
+        self._show(force=True)
         endpoint = self._session.endpoint(resource, backend=backend)
         if endpoint.simulated:
             self.view = replace(self.view, note="simulated on this machine's CPU")
@@ -344,7 +367,7 @@ class CellJob:
             buffers=cell.captured.buffers,
             requirements=cell.requirements,
             system=cell.options.system_deps,
-            timeout_s=cell.options.timeout,
+            timeout_s=timeout_s(cell.options.timeout, self._budget),
             allow_apt=cell.options.allow_apt,
             durable=cell.options.detach,
             backend=backend,
@@ -358,7 +381,7 @@ class CellJob:
     def attach(self, entry: Entry) -> None:
         """Follow the job from its beginning."""
         self._show(force=True)
-        self._backend = entry.about.backend
+        self._backend, self._rate = entry.about.backend, entry.about.rate
         self.job = self._session.attach(entry.job, entry.about, resolve=self._resolve, on_event=self._arrive)
 
     def retry(self, entry: Entry) -> None:
@@ -367,7 +390,7 @@ class CellJob:
         Raises:
             BackendError: It is not over, it completed, or what it needs is not kept any more.
         """
-        self._backend = entry.about.backend
+        self._backend, self._rate = entry.about.backend, entry.about.rate
         self.job = self._session.retry(entry.job, entry.about, resolve=self._resolve, on_event=self._arrive)
         self._session.ledger.began(replace(entry, submitted_at=time.time()))
         self._stand_in()
@@ -424,8 +447,7 @@ class CellJob:
         self.finish()
         if name in self._came:
             return self._came[name]
-        exception = self.job.output().exception
-        if exception is not None:
+        if (exception := self.exception) is not None:
             raise exception
         reason = dict(self.view.unbound).get(name, "the cell did not bind it")
         raise UndefinedNameError(f"{name!r} did not come back from job {self.job.id}: {reason}.")
@@ -474,6 +496,8 @@ class CellJob:
 
     def _arrive(self, event: JobEvent) -> None:
         """Take an event, on the background loop."""
+        if isinstance(event, StatusEvent) and self._budget is not None:
+            self._budget.watch(event.info, self.job)
         with self._following:
             is_followed = self._is_left
             if is_followed and self._follow(event):
@@ -502,11 +526,13 @@ class CellJob:
             case PhaseEvent(phase):
                 self.view = replace(self.view, phase=phase)
             case StatusEvent(info):
+                self._info = info
                 phase = "" if info.status is JobStatus.IN_PROGRESS else self.view.phase
                 self.view = replace(
                     self.view, status=info.status, worker=info.worker, attempts=info.attempts, phase=phase
                 )
             case FinishedEvent(info):
+                self._info = info
                 self._session.ledger.ended(info)
                 self.view = replace(
                     self.view,
@@ -577,4 +603,12 @@ class CellJob:
             self._last_shown = now
             if not self.view.status.is_final or self.view.elapsed_s is None or not self._is_left:
                 self.view = replace(self.view, elapsed_s=now - self._submitted_at)
+            self.view = replace(self.view, cost=self._cost() or self.view.cost)
             self._show_record(self.view)
+
+    def _cost(self) -> str:
+        """Return what it has cost until now; empty while it has not begun, or if no price is known."""
+        seconds = money.billed_s(self._info, time.time()) if self._info else 0.0
+        if self._rate is None or not seconds:
+            return ""
+        return money.amount(self._rate, seconds).told(self._backend)

@@ -104,7 +104,7 @@ class FlashMagics(Magics):
             shown = [f"KeyboardInterrupt: job {job.job.id} is cancelled."]
             interrupt._render_traceback_ = lambda: shown  # type: ignore[attr-defined]
             raise
-        exception = job.job.output().exception
+        exception = job.exception
         if exception is not None:
             raise self.notebook.as_local(exception)
         return RemoteValue(job.value) if job.value is not None else None

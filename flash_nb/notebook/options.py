@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ class CellOptions:
     define: bool = False
     allow_apt: bool = False
     backend: str = ""
+    max_cost: float | None = None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -69,6 +71,16 @@ def _seconds(text: str) -> float:
     if seconds <= 0:
         raise argparse.ArgumentTypeError(f"{text} is not more than 0 seconds")
     return seconds
+
+
+def _usd(text: str) -> float:
+    try:
+        value = float(text.removeprefix("$"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount in USD") from None
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not more than $0")
+    return value
 
 
 def parser() -> argparse.ArgumentParser:
@@ -117,6 +129,7 @@ def parser() -> argparse.ArgumentParser:
     )
     how = made.add_argument_group("how it runs")
     how.add_argument("--timeout", type=_seconds, metavar="S", help="longest run, in seconds")
+    how.add_argument("--max-cost", type=_usd, metavar="USD", help="cancel it when it has cost so much")
     how.add_argument("--detach", action="store_true", help="do not wait; names come with a later cell")
     how.add_argument("--run", action="store_true", help="run the cell, even if it only defines functions")
     how.add_argument("--define", action="store_true", help="make its functions remote, and run nothing")
@@ -162,4 +175,5 @@ def parse(line: str) -> CellOptions:
         define=found.define,
         allow_apt=found.allow_apt,
         backend=found.backend,
+        max_cost=found.max_cost,
     )

@@ -52,6 +52,9 @@ class JobView:
         cold_s: Seconds that starting the worker took.
         run_s: Seconds on the worker.
         elapsed_s: Seconds from submission until now, or until its end.
+        cost: What it will cost, or has cost until now, for people; empty if no price is known.
+        idle: What its worker costs when it is over, and how to stop that.
+        is_billed: That is money, and not simulated: it is seen without folding anything out.
         dependencies: What was installed for it.
         inputs: The values sent.
         outputs: The values that came back.
@@ -76,6 +79,9 @@ class JobView:
     cold_s: float | None = None
     run_s: float | None = None
     elapsed_s: float | None = None
+    cost: str = ""
+    idle: str = ""
+    is_billed: bool = False
     dependencies: tuple[str, ...] = ()
     inputs: tuple[ValueSize, ...] = ()
     outputs: tuple[ValueSize, ...] = ()
@@ -133,6 +139,8 @@ def render_html(view: JobView) -> str:
             f'<details><summary style="cursor:pointer">{line}</summary>'
             f'<div style="{_ROWS}">{rows}</div></details>'
         )
+        if view.is_billed and view.idle:
+            body += f'<div style="{_LIVE};font-size:12px">idling: {escape(view.idle)}</div>'
     return f'<div style="{look.BOX.format(colour=shown.colour)}">{body}</div>'
 
 
@@ -144,6 +152,7 @@ def render_text(view: JobView) -> str:
         " · ".join([head, *_facts(view)]),
         " · ".join(filter(None, [view.hardware, view.note])),
         _unbound(view),
+        f"idling: {view.idle}" if view.is_billed and view.idle and view.status.is_final else "",
     ]
     return "\n".join(f"  {line}" if number else line for number, line in enumerate(lines) if line)
 
@@ -156,6 +165,8 @@ def _facts(view: JobView) -> Iterator[str]:
         yield _short(view.phase)
     if view.elapsed_s is not None:
         yield human_time(view.elapsed_s)
+    if view.cost:
+        yield view.cost
     if view.inputs or view.outputs:
         yield _traffic(view)
     if view.changed:
@@ -171,6 +182,8 @@ def _details(view: JobView) -> Iterator[tuple[str, str]]:
     rows = [
         ("hardware", view.hardware),
         ("time", _times(view)),
+        ("cost", view.cost),
+        ("idling", "" if view.is_billed else view.idle),
         ("worker", view.worker),
         ("job", view.job_id),
         ("attempts", str(view.attempts) if view.attempts > 1 else ""),

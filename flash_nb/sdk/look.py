@@ -36,7 +36,7 @@ BOX = "border-left:3px solid {colour};padding:1px 0 1px 10px;margin:2px 0;font-s
 
 
 def human_time(seconds: float) -> str:
-    """Return a duration: ``4 ms``, ``0.4 s``, ``42 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    """Return a duration: ``4 ms``, ``0.4 s``, ``42 s``, ``5 min``, ``3 min 20 s``, ``2 h 5 min``."""
     if seconds < 0.0995:  # noqa: PLR2004 - from here on it rounds to 0.1 s
         return f"{seconds * 1000:.0f} ms"
     if seconds < 9.95:  # noqa: PLR2004 - two digits
@@ -45,4 +45,7 @@ def human_time(seconds: float) -> str:
     if minutes == 0:
         return f"{rest} s"
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    large, small = (
+        (f"{hours} h", minutes and f"{minutes} min") if hours else (f"{minutes} min", rest and f"{rest} s")
+    )
+    return f"{large} {small}" if small else large

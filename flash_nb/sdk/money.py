@@ -12,6 +12,10 @@ from typing import ClassVar
 
 from flash_nb.jobs import JobInfo, JobStatus
 from flash_nb.resources.prices import Rate
+from flash_nb.resources.serverless import ServerlessResource
+from flash_nb.sdk.look import human_time
+
+HOUR_S = 3600.0
 
 SIMULATED = frozenset({"local"})
 """Backends that take no money: their amounts are what the same work would cost at Runpod."""
@@ -32,6 +36,10 @@ class Amount:
     def __str__(self) -> str:
         low, high = usd(self.low), usd(self.high)
         return low if low == high else f"{low}–{high.removeprefix('$')}"
+
+    def told(self, backend: str) -> str:
+        """Return it for people, marked if a backend is one that takes no money."""
+        return f"{self} simulated" if backend in SIMULATED else str(self)
 
 
 Amount.NOTHING = Amount()
@@ -68,6 +76,24 @@ def usd(value: float) -> str:
     return f"${value:.{places}f}"
 
 
-def told(text: str, backend: str) -> str:
-    """Return an amount's text, marked if nobody has to pay it."""
-    return f"{text} simulated" if backend in SIMULATED else text
+def quote(rate: Rate, last_run_s: float | None, backend: str) -> str:
+    """Return what a job will cost, for people: by its last run, else by the hour.
+
+    Args:
+        rate: Its worker's.
+        last_run_s: How many seconds the same cell ran last time, if it ever did.
+        backend: Who runs it.
+    """
+    if last_run_s is None:
+        return f"{amount(rate, HOUR_S).told(backend)} an hour"
+    return f"about {amount(rate, last_run_s).told(backend)}"
+
+
+def idling(rate: Rate, resource: ServerlessResource, backend: str) -> str:
+    """Return what a worker costs after its last job, for people, and how to stop that."""
+    stop = f"stop it: %flash down {resource.name}"
+    if resource.workersMin:
+        hourly = amount(rate, HOUR_S * resource.workersMin).told(backend)
+        return f"{hourly} an hour until it is deleted (workersMin={resource.workersMin}) · {stop}"
+    most = amount(rate, resource.idleTimeout).told(backend)
+    return f"up to {most} in {human_time(resource.idleTimeout)} · {stop}"

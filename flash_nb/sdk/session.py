@@ -9,12 +9,20 @@ import asyncio
 import atexit
 import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from flash_nb.backends.base import Backend, Endpoint, EndpointSpec, HttpRequest, HttpResponse, JobRequest
+from flash_nb.backends.base import (
+    Backend,
+    Endpoint,
+    EndpointInfo,
+    EndpointSpec,
+    HttpRequest,
+    HttpResponse,
+    JobRequest,
+)
 from flash_nb.backends.choice import choose, make
 from flash_nb.jobs import FinishedEvent, JobEvent, JobInfo, JobStatus, StreamEvent, new_job_id
 from flash_nb.loop import LoopThread, Mailbox
@@ -121,8 +129,23 @@ class Session:
         """
         offers = self._thread.run(self.backend.offers())
         self._prices = offers.table
-        self._facts.clear()
+        self._facts = {
+            key: (resource, hardware, self.rate(resource))
+            for key, (resource, hardware, _) in [*self._facts.items()]
+        }
         return offers
+
+    def endpoints(self) -> Sequence[EndpointInfo]:
+        """List the endpoints that exist; nothing is created.
+
+        Raises:
+            FlashError: They cannot be listed.
+        """
+        return self._thread.run(self.backend.endpoints())
+
+    def rates(self) -> dict[str, Rate]:
+        """Return what a worker costs of each resource that was used, by its name; as far as it is known."""
+        return {resource.name: rate for resource, _, rate in self._facts.values() if rate is not None}
 
     def rate(self, resource: ServerlessResource) -> Rate | None:
         """Return what a worker of a resource costs: by the newest prices that were asked for.
