@@ -1,7 +1,8 @@
 """LoopThread: the kernel's one background event loop.
 
 Code that must not depend on the notebook's own loop (which is busy while a cell runs) lives here.
-Waiting for it is bounded, so that an interrupt is noticed.
+Waiting for it is bounded, so that an interrupt is noticed: `wait` in a thread, `settled` in a coroutine
+of any loop.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from concurrent.futures import wait as futures_wait
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 T = TypeVar("T")
 
@@ -82,3 +83,55 @@ def wait(future: Future[T]) -> T:
     while not future.done():
         futures_wait([future], timeout=HEARTBEAT_S)
     return future.result()
+
+
+async def settled(future: Future[Any]) -> None:
+    """Wait, in any loop, until a future of another thread is done; an interrupt is noticed."""
+    if not future.done():
+        await _Waiters.of_running_loop().add(future)
+
+
+class _Waiters:
+    """Wakes coroutines of one loop when futures of other threads are done.
+
+    A burst of results wakes the loop once. A heartbeat makes sure that the loop turns at all: an
+    interrupt of a top-level ``await`` is only noticed when it does.
+    """
+
+    _of_loop: ClassVar[dict[asyncio.AbstractEventLoop, _Waiters]] = {}
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._mailbox = Mailbox(loop)
+        self._waiting = 0
+
+    @classmethod
+    def of_running_loop(cls) -> _Waiters:
+        loop = asyncio.get_running_loop()
+        waiters = cls._of_loop.get(loop)
+        if waiters is None:
+            for closed in [known for known in cls._of_loop if known.is_closed()]:
+                del cls._of_loop[closed]
+            waiters = cls._of_loop[loop] = cls(loop)
+        return waiters
+
+    def add(self, finished: Future[Any]) -> asyncio.Future[None]:
+        waiter = self._loop.create_future()
+        finished.add_done_callback(lambda _: self._mailbox.post(lambda: self._wake(waiter)))
+        waiter.add_done_callback(self._leave)
+        self._waiting += 1
+        if self._waiting == 1:
+            self._loop.call_later(HEARTBEAT_S, self._beat)
+        return waiter
+
+    @staticmethod
+    def _wake(waiter: asyncio.Future[None]) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    def _leave(self, _: object) -> None:
+        self._waiting -= 1
+
+    def _beat(self) -> None:
+        if self._waiting:
+            self._loop.call_later(HEARTBEAT_S, self._beat)

@@ -11,7 +11,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from typing import Any, ClassVar
+from typing import Any
 
 from flash_nb.errors import BackendError
 from flash_nb.jobs import (
@@ -26,7 +26,7 @@ from flash_nb.jobs import (
     StreamEvent,
     utc,
 )
-from flash_nb.loop import HEARTBEAT_S, Mailbox, wait
+from flash_nb.loop import Mailbox, settled, wait
 from flash_nb.sdk import failures
 from flash_nb.sdk.stream import Stream
 from flash_nb.sdk.tail import Tail
@@ -274,58 +274,6 @@ class Job:
 
 def _ignore() -> None:
     """Do nothing."""
-
-
-async def settled(future: Future[Any]) -> None:
-    """Wait, in any loop, until a future of another thread is done; an interrupt is noticed."""
-    if not future.done():
-        await _Waiters.of_running_loop().add(future)
-
-
-class _Waiters:
-    """Wakes coroutines of one loop when jobs finish, or yield, in the background loop.
-
-    A burst of results wakes the loop once. A heartbeat makes sure that the loop turns at all: an
-    interrupt of a top-level ``await`` is only noticed when it does.
-    """
-
-    _of_loop: ClassVar[dict[asyncio.AbstractEventLoop, _Waiters]] = {}
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._mailbox = Mailbox(loop)
-        self._waiting = 0
-
-    @classmethod
-    def of_running_loop(cls) -> _Waiters:
-        loop = asyncio.get_running_loop()
-        waiters = cls._of_loop.get(loop)
-        if waiters is None:
-            for closed in [known for known in cls._of_loop if known.is_closed()]:
-                del cls._of_loop[closed]
-            waiters = cls._of_loop[loop] = cls(loop)
-        return waiters
-
-    def add(self, finished: Future[Any]) -> asyncio.Future[None]:
-        waiter = self._loop.create_future()
-        finished.add_done_callback(lambda _: self._mailbox.post(lambda: self._wake(waiter)))
-        waiter.add_done_callback(self._leave)
-        self._waiting += 1
-        if self._waiting == 1:
-            self._loop.call_later(HEARTBEAT_S, self._beat)
-        return waiter
-
-    @staticmethod
-    def _wake(waiter: asyncio.Future[None]) -> None:
-        if not waiter.done():
-            waiter.set_result(None)
-
-    def _leave(self, _: object) -> None:
-        self._waiting -= 1
-
-    def _beat(self) -> None:
-        if self._waiting:
-            self._loop.call_later(HEARTBEAT_S, self._beat)
 
 
 def _describe(exception: BaseException, result: dict[str, Any] | None) -> str:

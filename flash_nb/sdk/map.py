@@ -27,10 +27,10 @@ from flash_nb.errors import (
     ResourceError,
 )
 from flash_nb.jobs import JobOutput, JobStatus
-from flash_nb.loop import wait
+from flash_nb.loop import settled, wait
 from flash_nb.sdk import progress
 from flash_nb.sdk.items import Args, Items
-from flash_nb.sdk.job import Job, settled
+from flash_nb.sdk.job import Job
 from flash_nb.sdk.objects import RemoteClass, RemoteMethod, RemoteObject
 from flash_nb.sdk.options import RemoteOptions
 from flash_nb.sdk.progress import MapStatus, Progress

@@ -25,7 +25,7 @@ from flash_nb.backends.base import (
 )
 from flash_nb.backends.choice import choose, make
 from flash_nb.jobs import FinishedEvent, JobEvent, JobInfo, JobStatus, StreamEvent, new_job_id
-from flash_nb.loop import LoopThread, Mailbox
+from flash_nb.loop import LoopThread, Mailbox, settled
 from flash_nb.resources.env import parse_env
 from flash_nb.resources.offers import Offers
 from flash_nb.resources.prices import PriceTable, Rate, shipped, usd_per_s
@@ -33,7 +33,7 @@ from flash_nb.resources.serverless import ScalerType, ServerlessResource
 from flash_nb.sdk import outputs
 from flash_nb.sdk.app import ServedApp
 from flash_nb.sdk.board import About, Board, Origin
-from flash_nb.sdk.job import Decode, Job, Resolve, settled
+from flash_nb.sdk.job import Decode, Job, Resolve
 from flash_nb.sdk.ledger import Ledger
 from flash_nb.sdk.spending import Spending, Totals
 from flash_nb.settings import Settings, load

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING, Any
 
 from flash_nb.errors import BackendError, SerializationError
-from flash_nb.loop import wait
+from flash_nb.loop import settled, wait
 from flash_nb.worker.codec import decode
 
 if TYPE_CHECKING:
@@ -83,8 +83,6 @@ class Stream(_Closing):
         return self
 
     async def __anext__(self) -> Any:
-        from flash_nb.sdk.job import settled
-
         try:
             while not self._closed and (news := self.job.news(self._position)) is not None:
                 await settled(news)
