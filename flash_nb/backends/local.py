@@ -20,7 +20,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from flash_nb import errors
@@ -329,9 +328,7 @@ class _OpenRequest:
             return
         self._status = header.get("status", self._status)
         self._headers |= {name.lower(): value for name, value in header.get("headers", ())}
-        self._pieces += map(bytes, frames.unspill(header, buffers))
-        if "spill" in header:
-            Path(header["spill"]["path"]).unlink(missing_ok=True)
+        self._pieces.append(frames.take(header, buffers))
         if not header["more"] and not self.response.done():
             self.response.set_result(HttpResponse(self._status, self._headers, b"".join(self._pieces)))
 

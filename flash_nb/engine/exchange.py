@@ -6,7 +6,6 @@ import asyncio
 import secrets
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flash_nb.worker import frames
@@ -70,13 +69,10 @@ class Exchange:
             self._watching = None
 
     def _take(self, header: Header, buffers: Sequence[Buffer]) -> None:
-        body = b"".join(frames.unspill(header, buffers))
-        if "spill" in header:
-            Path(header["spill"]["path"]).unlink(missing_ok=True)
         answer = Answer(
             header.get("status", 0),
             header.get("headers", ()),
-            body,
+            frames.take(header, buffers),
             header["more"],
             header.get("broken", ""),
         )

@@ -14,7 +14,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -101,7 +100,7 @@ class RequestLoop:
     async def _answer(self, header: Header, buffers: Sequence[Buffer]) -> None:
         response = _Response(self._channel, header["request"], self._settings["spill_folders"])
         try:
-            body = _joined(header, buffers)
+            body = frames.take(header, buffers)
             await self._application(_scope(header), _receiver(body), response.send)
         except Exception as error:  # noqa: BLE001 - the server of any framework ends here
             traceback.print_exception(error)
@@ -164,13 +163,6 @@ def _receiver(body: bytes) -> Receive:
         raise AssertionError
 
     return receive
-
-
-def _joined(header: Header, buffers: Sequence[Buffer]) -> bytes:
-    body = b"".join(frames.unspill(header, buffers))
-    if "spill" in header:
-        Path(header["spill"]["path"]).unlink(missing_ok=True)
-    return body
 
 
 def _broken(description: Mapping[str, str]) -> Application:

@@ -129,7 +129,8 @@ def spill(
 ) -> Frame:
     """Move large buffers to a file in the first folder that has room; small ones stay as they are.
 
-    The receiver maps the file, and who owns the job deletes it.
+    The receiver maps the file, and who owns the job deletes it; a file that no job owns is deleted by its
+    receiver, see `take`.
     """
     size = size_of(buffers)
     if size <= limit or not folders:
@@ -161,6 +162,18 @@ def unspill(header: Header, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
     with Path(place["path"]).open("rb") as file:
         view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
     return [view[start : start + size] for start, size in place["places"]]
+
+
+def take(header: Header, buffers: Sequence[Buffer]) -> bytes:
+    """Return the buffers of a frame as one, and delete its spill file: for who alone receives it.
+
+    Raises:
+        FileNotFoundError: The spill file is gone.
+    """
+    joined = b"".join(unspill(header, buffers))
+    if "spill" in header:
+        Path(header["spill"]["path"]).unlink(missing_ok=True)
+    return joined
 
 
 def _has_room(folder: str, size: int) -> bool:

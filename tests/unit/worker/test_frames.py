@@ -125,6 +125,13 @@ def test_a_spill_file_that_is_gone_is_an_error_of_its_own(tmp_path):
         frames.unspill(header, buffers)
 
 
+def test_what_is_taken_comes_as_one_and_leaves_no_file(tmp_path):
+    header, buffers = frames.spill({}, [b"a" * 2_000_000, b"b"], [str(tmp_path)])
+    assert frames.take(header, buffers) == b"a" * 2_000_000 + b"b"
+    assert [*tmp_path.iterdir()] == []
+    assert frames.take({}, [b"a", memoryview(b"b")]) == b"ab"
+
+
 def test_the_first_folder_with_room_is_taken(tmp_path):
     header, _ = frames.spill({}, [bytes(2_000_000)], [str(tmp_path / "absent"), str(tmp_path)])
     assert Path(header["spill"]["path"]).parent == tmp_path
