@@ -22,7 +22,7 @@ from typing import Any
 
 from . import display, frames, mpl_backend
 from .asgi import RequestLoop
-from .channel import Channel
+from .channel import Channel, hello
 from .execution import Executor
 from .failure import sentence
 from .frames import Buffer, Frame, Header
@@ -85,21 +85,13 @@ class Worker:
             os._exit(3)
 
     def _hello(self) -> Header:
-        settings = self._settings
         self._take_back()  # an engine that comes back gives out again what was not begun
-        return {
-            "type": "worker",
-            "token": settings["token"],
-            "worker": settings["worker"],
-            "endpoint": settings["endpoint"],
-            "python": settings["python"],
-            "requirements": settings["requirements"],
-            "system": settings["system"],
-            "pid": os.getpid(),
-            "job": self._job_id,
-            "finished": [*self._channel.kept, *([self._finished_id] if self._finished_id else [])],
-            "instances": self._executor.instances,
-        }
+        return hello(
+            self._settings,
+            job=self._job_id,  # asked first: a job that ends just now is told of twice, not lost
+            finished=[*self._channel.kept, *([self._finished_id] if self._finished_id else [])],
+            instances=self._executor.instances,
+        )
 
     def _receive(self, header: Header, buffers: Sequence[Buffer]) -> None:
         match header["type"]:

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from . import frames
 from .app import Application, Message, Receive, Send, build, describe
-from .channel import Channel
+from .channel import Channel, hello
 from .frames import Buffer, Header
 
 
@@ -57,21 +57,8 @@ class RequestLoop:
             os._exit(3)  # nobody is left to answer to
 
     def _hello(self) -> Header:
-        settings = self._settings
         self._loop.call_soon_threadsafe(self._abort_all)  # an engine that comes back has other callers
-        return {
-            "type": "worker",
-            "token": settings["token"],
-            "worker": settings["worker"],
-            "endpoint": settings["endpoint"],
-            "python": settings["python"],
-            "requirements": settings["requirements"],
-            "system": settings["system"],
-            "pid": os.getpid(),
-            "job": None,
-            "finished": [],
-            "instances": [],
-        }
+        return hello(self._settings)
 
     def _receive(self, header: Header, buffers: Sequence[Buffer]) -> None:
         match header["type"]:

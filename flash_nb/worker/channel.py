@@ -9,11 +9,13 @@ kept and sent again; and so are the items of a generator: text may be lost, item
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from . import frames
 from .frames import Buffer, FrameReader, Header
@@ -40,6 +42,32 @@ def connect(url: str, timeout: float = 10.0) -> socket.socket:
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     stream.settimeout(None)
     return stream
+
+
+def hello(
+    settings: Mapping[str, Any],
+    *,
+    job: str | None = None,
+    finished: Sequence[str] = (),
+    instances: Sequence[str] = (),
+) -> Header:
+    """Return a worker's first frame.
+
+    Args:
+        settings: What the engine started the worker with.
+        job: What runs now.
+        finished: Jobs whose results are sent, perhaps again.
+        instances: Remote objects that live here.
+    """
+    told = ("token", "worker", "endpoint", "python", "requirements", "system")
+    return {
+        "type": "worker",
+        **{name: settings[name] for name in told},
+        "pid": os.getpid(),
+        "job": job,
+        "finished": finished,
+        "instances": instances,
+    }
 
 
 class Channel:
