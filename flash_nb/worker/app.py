@@ -40,7 +40,7 @@ def build(app: Mapping[str, Any]) -> Application:
 
 def load(group: Mapping[str, Any], function: str | None = None) -> Any:
     """Execute a group's definitions in a namespace of their own; return it, or one function of it."""
-    module = new_main({"__builtins__": __builtins__})
+    module = new_main()
     fill(module.__dict__, group["namespace"], [base64.b64decode(text) for text in group["buffers"]])
     return module if function is None else attribute(module, function.split("."))
 

@@ -12,7 +12,6 @@ import contextlib
 import inspect
 import io
 import json
-import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,7 +25,7 @@ class Execute:
     """An ASGI application."""
 
     def __init__(self) -> None:
-        self._live = Live(_namespace, _finish)
+        self._live = Live(new_main, _finish)
         self._lock = asyncio.Lock()
 
     async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
@@ -56,10 +55,6 @@ class Execute:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             answer = json.loads(self._live.answer(request, instance))
         return json.dumps({**answer, "stdout": printed.getvalue() or None}).encode()
-
-
-def _namespace() -> types.ModuleType:
-    return new_main({"__builtins__": __builtins__})
 
 
 def _finish(value: Any) -> Any:

@@ -400,7 +400,7 @@ class _Split:
 
 def _new_namespace() -> types.ModuleType:
     """Return a fresh ``__main__`` in which ``!command`` lines work."""
-    module = new_main({"__builtins__": __builtins__})
+    module = new_main()
     module.__dict__[SHELL] = functools.partial(run_shell, namespace=module.__dict__)
     return module
 

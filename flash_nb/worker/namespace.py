@@ -19,7 +19,7 @@ import importlib
 import linecache
 import sys
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from .codec import MAIN, Decoder
@@ -106,10 +106,10 @@ def compile_item(item: Item) -> types.CodeType:
     return compile(source, item["filename"], "exec", flags=item.get("flags", 0), dont_inherit=True)
 
 
-def new_main(names: Mapping[str, Any]) -> types.ModuleType:
+def new_main() -> types.ModuleType:
     """Return a fresh module called ``__main__`` and make it the one that pickles look into."""
     module = types.ModuleType(MAIN)
-    module.__dict__.update(names)
+    module.__dict__["__builtins__"] = __builtins__
     sys.modules[MAIN] = module
     return module
 
