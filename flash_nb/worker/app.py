@@ -16,17 +16,13 @@ import base64
 import functools
 import inspect
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from .execute import Execute
+from .interface import Application
 from .namespace import attribute, fill, new_main
 from .routes import places, signature_of
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 def build(app: Mapping[str, Any]) -> Application:

@@ -18,9 +18,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from . import frames
-from .app import Application, Message, Receive, Send, build, describe
+from .app import build, describe
 from .channel import Channel, hello
 from .frames import Buffer, Header
+from .interface import Application, Message, Receive, Send, say
 
 
 class RequestLoop:
@@ -119,7 +120,7 @@ class _Response:
     async def fail(self, error: Exception) -> None:
         """End a response that the application left unfinished."""
         if not self._is_over:
-            await _say(describe(error), self.send)
+            await say(self.send, 500, json.dumps(describe(error)).encode())
 
 
 def _scope(header: Header) -> Message:
@@ -154,14 +155,9 @@ def _receiver(body: bytes) -> Receive:
 
 def _broken(description: Mapping[str, str]) -> Application:
     """Return an application that answers everything with the description of an error."""
+    body = json.dumps(description).encode()
 
     async def application(_scope: Message, _receive: Receive, send: Send) -> None:
-        await _say(description, send)
+        await say(send, 500, body)
 
     return application
-
-
-async def _say(description: Mapping[str, str], send: Send) -> None:
-    headers = [(b"content-type", b"application/json")]
-    await send({"type": "http.response.start", "status": 500, "headers": headers})
-    await send({"type": "http.response.body", "body": json.dumps(description).encode()})

@@ -15,10 +15,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from .interface import Message, Receive, Send, say
 from .live import Live
 from .namespace import new_main
-
-JSON = (b"content-type", b"application/json")
 
 
 class Execute:
@@ -28,27 +27,27 @@ class Execute:
         self._live = Live(new_main, _finish)
         self._lock = asyncio.Lock()
 
-    async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request."""
         path = scope["path"].removeprefix(scope["root_path"])
         if path == "/ping" and scope["method"] == "GET":
-            await _say(send, 200, b'{"status": "healthy"}')
+            await say(send, 200, b'{"status": "healthy"}')
         elif path == "/execute" and scope["method"] == "POST":
             await self._execute((await receive())["body"], send)
         else:
-            await _say(send, 404, b'{"detail": "This endpoint serves GET /ping and POST /execute only."}')
+            await say(send, 404, b'{"detail": "This endpoint serves GET /ping and POST /execute only."}')
 
-    async def _execute(self, body: bytes, send: Any) -> None:
+    async def _execute(self, body: bytes, send: Send) -> None:
         try:
             given = json.loads(body)
             request = given.get("input", given)
             instance = request.get("instance_id")
         except (ValueError, AttributeError):
-            await _say(send, 422, b'{"detail": "The body must be a function request, a JSON object."}')
+            await say(send, 422, b'{"detail": "The body must be a function request, a JSON object."}')
             return
         async with self._lock:
             answer = await asyncio.to_thread(self._answer, request, instance)
-        await _say(send, 200, answer)
+        await say(send, 200, answer)
 
     def _answer(self, request: Mapping[str, Any], instance: str | None) -> bytes:
         printed = io.StringIO()
@@ -70,8 +69,3 @@ def _finish(value: Any) -> Any:
 
 async def _listed(items: Any) -> list[Any]:
     return [item async for item in items]
-
-
-async def _say(send: Any, status: int, body: bytes) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": [JSON]})
-    await send({"type": "http.response.body", "body": body})
