@@ -15,10 +15,10 @@ from __future__ import annotations
 import base64
 import functools
 import inspect
-import traceback
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
+from . import failure
 from .execute import Execute
 from .interface import Application
 from .namespace import attribute, fill, new_main
@@ -78,13 +78,12 @@ def _serve_routes(app: Mapping[str, Any]) -> Application:
 
 def describe(error: BaseException) -> dict[str, str]:
     """Return what a caller is told of an exception."""
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    name, message = failure.type_of(error), failure.message(error)
     return {
-        "detail": f"{name}: {error}",
+        "detail": f"{name}: {message}",
         "type": name,
-        "message": str(error),
-        "traceback": "".join(traceback.format_exception(kind, error, error.__traceback__)),
+        "message": message,
+        "traceback": failure.formatted(error),
     }
 
 

@@ -35,7 +35,7 @@ def describe(error: BaseException, portable: Portable) -> tuple[dict[str, Any], 
         buffers += pickled
         chain.append(
             {
-                "type": _type_name(item),
+                "type": type_of(item),
                 "message": message(item),
                 "frames": _frames(item.__traceback__),
                 "link": link,
@@ -117,7 +117,8 @@ def formatted(error: BaseException) -> str:
     return "".join(traceback.format_exception(type(error), error, trace))
 
 
-def _type_name(error: BaseException) -> str:
+def type_of(error: BaseException) -> str:
+    """Return the name of an error's type, with its module unless that is Python's own or of the island."""
     kind = type(error)
     is_known = kind.__module__ == "builtins" or kind.__module__.startswith(f"{__package__}.")
     return kind.__qualname__ if is_known else f"{kind.__module__}.{kind.__qualname__}"
