@@ -6,7 +6,6 @@ a cancel for the job that runs now into an interrupt of the main thread.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import faulthandler
 import itertools
@@ -20,13 +19,14 @@ import types
 from collections.abc import Sequence
 from typing import Any
 
-from . import display, frames, mpl_backend
+from . import frames, mpl_backend
 from .asgi import RequestLoop
 from .channel import Channel, hello
 from .execution import Executor
 from .failure import sentence
 from .frames import Buffer, Frame, Header
 from .handler import Handler
+from .outlet import Outlet
 from .streams import StreamCapture
 
 
@@ -52,13 +52,13 @@ class Worker:
             receive=self._receive,
             spill_folders=settings["spill_folders"],
         )
+        outlet = Outlet(self._emit, capture)
         self._executor = Executor(
-            show_value=self._show_value,
-            send_item=self._send_item,
+            show_value=outlet.show_value,
+            send_item=outlet.send_item,
             finish_cell=mpl_backend.flush_figures,
             handler=Handler(settings["app"]) if settings["app"] else None,
         )
-        display.install(self._emit_display, capture.flush)
         sys.modules[__package__].progress_update = self._report  # type: ignore[attr-defined]  # for guests
 
     def run(self) -> None:
@@ -182,26 +182,10 @@ class Worker:
             self._interrupted_in_send = False
             raise KeyboardInterrupt
 
-    def _emit_display(self, event: dict[str, Any], buffers: Sequence[bytes] = ()) -> None:
-        """Send what is displayed, unless a thread that an earlier job left behind displays it."""
-        if self._capture.owns_thread():
-            self._emit(event, buffers)
-
-    def _show_value(self, value: Any) -> None:
-        event = display.last_value_event(value)
-        if event is not None:
-            self._capture.flush()
-            self._emit(event)
-
     def _report(self, job: dict[str, Any], value: Any) -> None:
         """Say how a job of somebody else's harness stands; what runs there looks for this function."""
         if job["id"] == self._job_id:
             self._emit({"type": "progress", "value": value})
-
-    def _send_item(self, index: int, pickled: Buffer, as_json: Header) -> None:
-        self._capture.flush()  # what was printed before it comes before it
-        value = base64.b64encode(pickled).decode("ascii")
-        self._emit({"type": "item", "index": index, "value": value, **as_json})
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import base64
 import ctypes
 import functools
 import itertools
@@ -25,11 +24,12 @@ from concurrent.futures import Future
 from types import FrameType
 from typing import Any
 
-from . import display, frames, mpl_backend
+from . import frames, mpl_backend
 from .codec import MAIN
 from .execution import Executor
 from .failure import sentence
-from .frames import Buffer, FrameReader, Header
+from .frames import FrameReader
+from .outlet import Outlet
 from .progress import Progress, find_job, is_posting
 from .streams import StreamCapture
 
@@ -76,9 +76,9 @@ class Resident:
         sys.stdin, sys.stdout, sys.stderr = outside
         self._owner = os.getpid()
         atexit.register(self._close)
-        display.install(self._emit_display, self._capture.flush)
+        outlet = Outlet(self._emit, self._capture)
         self._executor = Executor(
-            show_value=self._show_value, send_item=self._send_item, finish_cell=mpl_backend.flush_figures
+            show_value=outlet.show_value, send_item=outlet.send_item, finish_cell=mpl_backend.flush_figures
         )
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._lock = threading.Lock()  # which job runs
@@ -165,21 +165,6 @@ class Resident:
         job = self._job
         if job is not None:
             job.add(event)
-
-    def _emit_display(self, event: dict[str, Any], _: Sequence[bytes] = ()) -> None:
-        if self._capture.owns_thread():
-            self._emit(event)
-
-    def _show_value(self, value: Any) -> None:
-        event = display.last_value_event(value)
-        if event is not None:
-            self._capture.flush()
-            self._emit(event)
-
-    def _send_item(self, index: int, pickled: Buffer, as_json: Header) -> None:
-        self._capture.flush()
-        value = base64.b64encode(pickled).decode("ascii")
-        self._emit({"type": "item", "index": index, "value": value, **as_json})
 
 
 @functools.cache
