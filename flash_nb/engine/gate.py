@@ -9,10 +9,16 @@ from __future__ import annotations
 
 import hmac
 import json
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+
+if TYPE_CHECKING:
+    from flash_nb.engine.server import Server
+
+Handle = Callable[[Request], Awaitable[Response]]
 
 NAMES = frozenset({"127.0.0.1", "localhost"})
 
@@ -62,6 +68,36 @@ def check_token(request: Request, token: str) -> None:
     if not shows_token(request, token):
         hint = "Authorization: Bearer followed by the output of: flash engine token"
         raise RefusalError(401, f"The engine's token is missing or wrong. Send the header {hint}")
+
+
+def admit(request: Request, server: Server) -> None:
+    """Let a client of Runpod's in, and keep the engine awake.
+
+    Raises:
+        RefusalError: 401 or 403.
+    """
+    check_name(request)
+    check_token(request, server.token)
+    server.stay_awake()
+
+
+def endpoint_of(request: Request, server: Server) -> dict[str, Any]:
+    """Return the spec of the endpoint in a request's path.
+
+    Raises:
+        RefusalError: 404, there is none.
+    """
+    endpoint_id = request.path_params["endpoint"]
+    spec = server.control.endpoints.get(endpoint_id)
+    if spec is None:
+        raise RefusalError(404, f"There is no endpoint {endpoint_id!r}; flash endpoints lists them.")
+    return spec
+
+
+async def disconnected(request: Request) -> None:
+    """Wait until the other side is gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def body_of(request: Request, limit: int) -> bytes:

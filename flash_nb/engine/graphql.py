@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from flash_nb.engine import declaration
-from flash_nb.engine.gate import RefusalError, body_of, check_name, check_token, object_of
+from flash_nb.engine.gate import RefusalError, admit, body_of, object_of
 from flash_nb.errors import EndpointNotFoundError
 
 if TYPE_CHECKING:
@@ -174,9 +174,7 @@ class GraphQL:
         return [Route("/graphql", self._serve, methods=["POST"])]
 
     async def _serve(self, request: Request) -> Response:
-        check_name(request)
-        check_token(request, self._server.token)
-        self._server.stay_awake()
+        admit(request, self._server)
         body = object_of(await body_of(request, MAX_BODY_BYTES))
         query, variables = body.get("query"), body.get("variables") or {}
         if not isinstance(query, str) or not isinstance(variables, dict):

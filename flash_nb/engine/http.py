@@ -42,6 +42,7 @@ from flash_nb.engine.gate import (
     body_of,
     check_name,
     check_token,
+    disconnected,
     refuse,
     same,
     shows_token,
@@ -133,7 +134,7 @@ class HttpDoor:
             "root": f"/{endpoint_id}",
         }
         exchange = Exchange(self._server, endpoint_id, header, body)
-        exchange.abandon_when(_disconnected(request))
+        exchange.abandon_when(disconnected(request))
         return await _response(exchange)
 
     def _remember(self, request: Request, token: str) -> Response:
@@ -176,12 +177,6 @@ def _bind(port_file: Path) -> socket.socket:
         listening.bind(("127.0.0.1", 0))
     port_file.write_text(str(listening.getsockname()[1]))
     return listening
-
-
-async def _disconnected(request: Request) -> None:
-    """Wait until the client is gone."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _response(exchange: Exchange) -> Response:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -29,7 +28,7 @@ from starlette.routing import Route
 
 from flash_nb.engine import answer, order
 from flash_nb.engine.events import CancelRequested
-from flash_nb.engine.gate import RefusalError, body_of, check_name, check_token, object_of
+from flash_nb.engine.gate import Handle, RefusalError, admit, body_of, endpoint_of, object_of
 from flash_nb.engine.machine import counters
 from flash_nb.engine.state import Job, WorkerStatus
 from flash_nb.errors import BackendError
@@ -45,8 +44,6 @@ WAIT_S = 90.0
 WAIT_RANGE_MS = (1_000, 300_000)
 MAX_STREAMS = 10_000
 CLIENT = ""  # of jobs that no kernel submitted
-
-Handle = Callable[[Request], Awaitable[Response]]
 
 
 class Rest:
@@ -83,15 +80,10 @@ class Rest:
 
     def _guarded(self, handle: Handle) -> Handle:
         async def guarded(request: Request) -> Response:
-            check_name(request)
-            check_token(request, self._server.token)
-            self._server.stay_awake()
-            endpoint_id = request.path_params["endpoint"]
-            spec = self._server.control.endpoints.get(endpoint_id)
-            if spec is None:
-                raise RefusalError(404, f"There is no endpoint {endpoint_id!r}; flash endpoints lists them.")
+            admit(request, self._server)
+            spec = endpoint_of(request, self._server)
             if spec["balanced"] and handle != self._health:
-                url = f"{self._server.http_url()}/{endpoint_id}"
+                url = f"{self._server.http_url()}/{request.path_params['endpoint']}"
                 raise RefusalError(
                     400, f"The endpoint {spec['name']!r} has no queue: its routes are at {url}"
                 )

@@ -26,7 +26,7 @@ import contextlib
 import json
 import pickle
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from flash_nb.engine.events import JobFinished, JobsAsked, JobsHeld, JobsReturned, PollsChanged
-from flash_nb.engine.gate import RefusalError, body_of, check_name, check_token, object_of
+from flash_nb.engine.gate import (
+    Handle,
+    RefusalError,
+    body_of,
+    check_name,
+    check_token,
+    disconnected,
+    endpoint_of,
+    object_of,
+)
 from flash_nb.engine.state import is_ours, public_id
 from flash_nb.protocol import live
 from flash_nb.worker.frames import FrameReader, header_of, unspill
@@ -51,8 +60,6 @@ REST_S = 2.0
 REST_DELAY_S = 1.0
 MAX_BODY_BYTES = 256_000_000
 SLOW_BYTES = 100_000  # from here on JSON is made and read in a thread
-
-Handle = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(slots=True)
@@ -172,16 +179,14 @@ class Takers:
             except RefusalError:
                 await asyncio.sleep(REFUSAL_DELAY_S)
                 raise
-            self._server.stay_awake()
+            self._server.stay_awake()  # not by asking for an endpoint that is gone
             return await handle(request)
 
         return guarded
 
     def _check(self, request: Request) -> None:
         endpoint_id, worker_id = request.path_params["endpoint"], request.path_params["worker"]
-        spec = self._server.control.endpoints.get(endpoint_id)
-        if spec is None:
-            raise RefusalError(404, f"There is no endpoint {endpoint_id!r}; flash endpoints lists them.")
+        spec = endpoint_of(request, self._server)
         if spec["balanced"]:
             raise RefusalError(400, f"The endpoint {spec['name']!r} has no queue to take jobs from.")
         known = self._server.machine.external.workers.get(worker_id)
@@ -200,7 +205,7 @@ class Takers:
     @contextlib.contextmanager
     def _open(self, taker: _Taker, request: Request, *, stop: bool = False) -> Iterator[asyncio.Task[None]]:
         """Count a question while it is open; gives a task that ends when the worker has left."""
-        left = asyncio.get_running_loop().create_task(_disconnected(request))
+        left = asyncio.get_running_loop().create_task(disconnected(request))
         taker.polls += 1
         taker.stop_polls += stop
         self._tell_polls(taker)
@@ -492,9 +497,3 @@ async def _dumped(value: Any, size: int) -> bytes:
     if size > SLOW_BYTES:
         return await asyncio.to_thread(lambda: json.dumps(value).encode())
     return json.dumps(value).encode()
-
-
-async def _disconnected(request: Request) -> None:
-    """Wait until the worker is gone."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

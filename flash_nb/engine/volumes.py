@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from flash_nb.engine.gate import RefusalError, body_of, check_name, check_token, object_of
+from flash_nb.engine.gate import RefusalError, admit, body_of, object_of
 
 if TYPE_CHECKING:
     from flash_nb.engine.server import Server
@@ -44,11 +44,11 @@ class Volumes:
         ]
 
     async def _list(self, request: Request) -> Response:
-        self._check(request)
+        admit(request, self._server)
         return JSONResponse(self._known())
 
     async def _create(self, request: Request) -> Response:
-        self._check(request)
+        admit(request, self._server)
         given = object_of(await body_of(request, MAX_BODY_BYTES))
         volume = volume_of(given)
         known = self._known()
@@ -58,11 +58,6 @@ class Volumes:
         (self._server.settings.home / "volumes" / volume["id"]).mkdir(parents=True, exist_ok=True)
         self._file.write_text(json.dumps([*known, volume]))
         return JSONResponse(volume, status_code=201)
-
-    def _check(self, request: Request) -> None:
-        check_name(request)
-        check_token(request, self._server.token)
-        self._server.stay_awake()
 
     @property
     def _file(self) -> Path:
