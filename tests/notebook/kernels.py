@@ -221,6 +221,18 @@ class Kernel:
                     display.updates += 1
 
 
+def run(kernel: Kernel, code: str) -> str:
+    """Run a cell; return the text of its value, else what it printed."""
+    reply = kernel.run(textwrap.dedent(code)).ok()
+    return str(reply.result["text/plain"]) if reply.result else reply.stdout
+
+
+def value(kernel: Kernel, expression: str) -> Any:
+    """Return the value of an expression that may await."""
+    run(kernel, f"got = {expression}")
+    return kernel.value("got")
+
+
 def _clear(reply: Reply) -> None:
     if reply.clear_next:
         reply.clear_next = False

@@ -24,16 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kernels import Engine, Kernel, wait_for
+from kernels import Engine, Kernel, run, wait_for
 
 from flash_nb.errors import ResourceError
-
-
-def run(kernel: Kernel, code: str) -> str:
-    """Run a cell; return the text of its value, else what it printed."""
-    reply = kernel.run(textwrap.dedent(code)).ok()
-    return str(reply.result["text/plain"]) if reply.result else reply.stdout
-
 
 SETUP = """
 import asyncio

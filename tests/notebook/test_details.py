@@ -7,12 +7,10 @@ below, or generously from above.
 from __future__ import annotations
 
 import shutil
-import textwrap
 from pathlib import Path
-from typing import Any
 
 import pytest
-from kernels import Engine, Kernel, is_alive, wait_for
+from kernels import Engine, Kernel, is_alive, run, value, wait_for
 
 SETUP = """
 import asyncio
@@ -30,15 +28,6 @@ def meet(folder, count):
         time.sleep(0.01)
     return len(list(folder.iterdir())) >= count, os.getpid()
 """
-
-
-def run(kernel: Kernel, code: str) -> None:
-    kernel.run(textwrap.dedent(code)).ok()
-
-
-def value(kernel: Kernel, expression: str) -> Any:
-    run(kernel, f"got = {expression}")
-    return kernel.value("got")
 
 
 def counts(engine: Engine, name: str) -> dict[str, int]:

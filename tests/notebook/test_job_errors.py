@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
-
-from kernels import Kernel
-
-
-def run(kernel: Kernel, code: str) -> str:
-    """Run a cell; return the text of its value, else what it printed."""
-    reply = kernel.run(textwrap.dedent(code)).ok()
-    return str(reply.result["text/plain"]) if reply.result else reply.stdout
-
+from kernels import Kernel, run
 
 SETUP = """
 import asyncio, threading, time

@@ -11,9 +11,9 @@ import textwrap
 import threading
 
 import pytest
-from kernels import Engine, Kernel, wait_for
+from kernels import Engine, Kernel, run, wait_for
 from test_downloads import requirement
-from test_remote import SETUP, run
+from test_remote import SETUP
 
 FUNCTIONS = """
 import pathlib

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
-from typing import Any
-
-from kernels import Kernel
+from kernels import Kernel, run, value
 
 SETUP = """
 import flash_nb
@@ -25,15 +22,6 @@ def shout(text, times=1):
 async def shout_async(text):
     return {"text": text}
 """
-
-
-def run(kernel: Kernel, code: str) -> None:
-    kernel.run(textwrap.dedent(code)).ok()
-
-
-def value(kernel: Kernel, expression: str) -> Any:
-    run(kernel, f"got = {expression}")
-    return kernel.value("got")
 
 
 def test_the_function_makes_the_payload_and_the_handler_answers(kernel: Kernel) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import textwrap
 from pathlib import Path
-from typing import Any
 
 import pytest
-from kernels import Kernel
+from kernels import Kernel, run, value
 
 SETUP = """
 from flash_nb import CpuLiveLoadBalancer, CpuLiveServerless, LiveLoadBalancer, remote
@@ -24,15 +22,6 @@ async def process(x: int, y: int):
 def health():
     return {"status": "ok"}
 """
-
-
-def run(kernel: Kernel, code: str) -> None:
-    kernel.run(textwrap.dedent(code)).ok()
-
-
-def value(kernel: Kernel, expression: str) -> Any:
-    run(kernel, f"got = {expression}")
-    return kernel.value("got")
 
 
 def curl(kernel: Kernel, route: str, *arguments: str) -> str:

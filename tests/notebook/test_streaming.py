@@ -5,8 +5,8 @@ from __future__ import annotations
 import textwrap
 
 import pytest
-from kernels import Engine, Kernel, wait_for
-from test_remote import SETUP, run
+from kernels import Engine, Kernel, run, wait_for
+from test_remote import SETUP
 
 GENERATORS = """
 import asyncio, pathlib, time
