@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -47,6 +47,30 @@ def make_environment(folder: Path, packages: Sequence[str] = PACKAGES) -> Path:
     ):
         subprocess.run([find_uv_bin(), *command], check=True, env=environ())
     return python
+
+
+def run_program(
+    command: Sequence[str | Path], folder: Path, started: Mapping, **more: str
+) -> subprocess.CompletedProcess:
+    """Run a program as somebody who did what ``flash engine start --json`` says.
+
+    Args:
+        command: The program.
+        folder: Its home, and where it runs.
+        started: What that command printed.
+        more: Variables besides, or instead.
+    """
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "NO_PROXY": "127.0.0.1,localhost",
+        "RUNPOD_API_KEY": started["api_key"],
+        **started["runpod"],
+        **more,
+    }
+    return subprocess.run(
+        command, env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=100
+    )
 
 
 class Worker:

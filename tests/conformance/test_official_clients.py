@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
-from official import make_environment
+from official import make_environment, run_program
 from real import World
 from test_rest import IMAGE
 
@@ -28,24 +27,8 @@ def official_flash():
 
 
 def program(world: World, python: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """Run a program as somebody who did what ``flash engine start --json`` says."""
     started = json.loads(world.flash("engine", "start", "--json").stdout)
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(folder),
-        "NO_PROXY": "127.0.0.1,localhost",
-        "RUNPOD_API_KEY": started["api_key"],
-        **started["runpod"],
-    }
-    return subprocess.run(
-        [python, *arguments],
-        env=environment,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
+    return run_program([python, *arguments], folder, started)
 
 
 def said(world: World, python: Path, folder: Path, *arguments: str) -> dict:

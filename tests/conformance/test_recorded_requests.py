@@ -9,7 +9,6 @@ import os
 import pickle
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from faults import Proxy
-from official import make_environment
+from official import make_environment, run_program
 from real import World
 
 PROGRAM = """
@@ -87,27 +86,14 @@ async def _recorded(
     root = started["runpod"]["RUNPOD_API_BASE_URL"]
     (folder / "program.py").write_text(PROGRAM.replace("PACKAGE", package))
     async with Proxy(root).running() as proxy:
-        environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(folder),
-            "NO_PROXY": "127.0.0.1,localhost",
-            "RUNPOD_API_KEY": started["api_key"],
+        more = {
             "RUNPOD_ENV": "prod",  # else the official SDK leaves out where workers run
             "FLASH_HOME": str(folder / "flash"),
             "PYTHONPATH": os.pathsep.join(sys.path) if python == sys.executable else "",
             **{name: url.replace(root, proxy.url) for name, url in started["runpod"].items()},
         }
         for command in ([python, "program.py"], delete):
-            done = await asyncio.to_thread(
-                subprocess.run,
-                command,
-                env=environment,
-                cwd=folder,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=100,
-            )
+            done = await asyncio.to_thread(run_program, command, folder, started, **more)
             assert done.returncode == 0, (done.stdout[-2000:], done.stderr[-2000:])
         pairs = zip(proxy.heads, proxy.seen, strict=True)
         return Recorded([(method, path, headers, body) for (method, headers), (path, body) in pairs])
