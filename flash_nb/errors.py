@@ -6,6 +6,7 @@
     ├── SettingsError                   a setting that cannot be used
     ├── ResourceError (ValueError)      a resource declared with values that cannot work
     ├── CellError                       code refused before anything was sent
+    │   ├── PreflightError              … for reasons of several sorts; it lists all of them
     │   ├── ScopeError                  it reads outside names, and strict=True forbids that
     │   ├── UndefinedNameError          it reads names that exist nowhere
     │   └── UnsupportedMagicError       it uses an IPython magic that a worker cannot run
@@ -90,6 +91,16 @@ class CellError(FlashError):
     """A cell or function was refused before anything was sent."""
 
 
+class PreflightError(CellError):
+    """A cell was refused for reasons of several sorts; those of one sort raise the error of that sort.
+
+    Attributes:
+        findings: All that was found, warnings too: each a `flash_nb.cells.finding.Finding`.
+    """
+
+    findings: Sequence[Any] = ()
+
+
 class ScopeError(CellError):
     """A function with ``strict=True`` reads names from outside."""
 
@@ -99,7 +110,13 @@ class UndefinedNameError(CellError):
 
 
 class UnsupportedMagicError(CellError):
-    """A cell uses an IPython magic that a worker cannot run."""
+    """A cell uses an IPython magic that a worker cannot run.
+
+    Attributes:
+        line: Where it stands in the cell.
+    """
+
+    line: int = 1
 
 
 class BackendError(FlashError):

@@ -88,7 +88,9 @@ class _Statement:
     def refuse(self, reason: str, hint: str) -> NoReturn:
         """Raise `UnsupportedMagicError`, with the line as typed."""
         text = (self.before + self.text).strip()
-        raise UnsupportedMagicError(f"Line {self.line}, {text!r}: {reason}.", hint=hint) from None
+        error = UnsupportedMagicError(f"Line {self.line}, {text!r}: {reason}.", hint=hint)
+        error.line = self.line
+        raise error from None
 
 
 def translate(source: str, *, known: Collection[str] = ()) -> Translated:

@@ -19,9 +19,10 @@ from typing import Any, Protocol
 
 from IPython.core.displayhook import DisplayHook
 
+from flash_nb.cells.finding import Finding, refuse
 from flash_nb.cells.plan import CellPlan, plan_cell
 from flash_nb.cells.shell import Translated, translate
-from flash_nb.errors import CellError, JobCancelledError, UndefinedNameError, did_you_mean
+from flash_nb.errors import CellError, JobCancelledError
 from flash_nb.jobs import (
     ClearEvent,
     DisplayEvent,
@@ -36,16 +37,17 @@ from flash_nb.notebook.budget import Budget, budget_of, timeout_s
 from flash_nb.notebook.namespace import bind
 from flash_nb.notebook.options import CellOptions
 from flash_nb.notebook.pending import Pending
+from flash_nb.notebook.preflight import inspect_cell, known_around
 from flash_nb.notebook.record import LOOKS, JobView, ValueSize
 from flash_nb.resources.prices import Rate
 from flash_nb.resources.serverless import ServerlessResource
 from flash_nb.sdk import money, outputs
 from flash_nb.sdk.board import Origin
-from flash_nb.sdk.capture import Capture, Source, capture, check_size
-from flash_nb.sdk.dependencies import requirements_for
+from flash_nb.sdk.capture import Capture, Source
 from flash_nb.sdk.job import Job
 from flash_nb.sdk.ledger import Entry
 from flash_nb.sdk.session import Session
+from flash_nb.sdk.target import Target
 from flash_nb.worker.namespace import Item, attribute, remember_source
 
 HEARTBEAT_S = 0.1
@@ -94,6 +96,7 @@ class PreparedCell:
     outputs: tuple[str, ...]
     requirements: tuple[str, ...]
     definitions: tuple[Item, ...]
+    warnings: tuple[Finding, ...] = ()
 
     @property
     def request(self) -> dict[str, Any]:
@@ -135,52 +138,43 @@ def plan(text: CellText, known: frozenset[str]) -> CellPlan:
 
     Raises:
         SyntaxError: It is not Python; the error points at the user's line.
-        UndefinedNameError: It reads names that exist nowhere.
     """
     try:
-        found = plan_cell(text.translated.source, known)
+        return plan_cell(text.translated.source, known)
     except SyntaxError as error:
         error.filename = text.filename
         raise
-    if found.undefined:
-        first = found.undefined[0]
-        names = ", ".join(dict.fromkeys(read.name for read in found.undefined))
-        raise UndefinedNameError(
-            f"Line {first.line} reads {first.name!r}, which is not defined"
-            f"{did_you_mean(first.name, known)}" + (f" (undefined in all: {names})" if "," in names else ""),
-            hint="Define it in the notebook or in this cell; nothing was sent.",
-        )
-    return found
 
 
 def prepare(
-    text: CellText, found: CellPlan, options: CellOptions, namespace: Mapping[str, Any]
+    text: CellText,
+    found: CellPlan,
+    options: CellOptions,
+    namespace: Mapping[str, Any],
+    *,
+    known: frozenset[str],
+    target: Target,
 ) -> PreparedCell:
-    """Collect all that the cell needs.
+    """Collect all that the cell needs, and all that stands against sending it.
 
     Raises:
-        FlashError: A value cannot be sent, all are too large, or a dependency makes no sense.
+        FlashError: Something does: see `flash_nb.cells.finding.refuse`.
     """
-    inputs = found.inputs if options.inputs is None else options.inputs
-    missing = [name for name in inputs if name not in namespace]
-    if missing:
-        raise UndefinedNameError(f"--in names {missing[0]!r}, which is not defined.")
-    captured = capture(inputs, namespace)
-    check_size(captured.sizes)
-    requirements = requirements_for(
-        captured.modules.union(found.imports), [*options.deps, *text.translated.dependencies]
-    )
+    around = known_around(found, known, namespace)
+    checked = inspect_cell(text.translated, found, options, around, target, namespace=namespace)
+    refuse(checked.findings)
     definitions = tuple(_definition_items(text, found, options))
     defined = {item["name"] for item in definitions}
     outputs = found.outputs if options.outputs is None else options.outputs
     return PreparedCell(
         text=text,
         options=options,
-        captured=captured,
-        inputs=tuple(inputs),
+        captured=checked.captured,
+        inputs=checked.inputs,
         outputs=tuple(name for name in outputs if name not in defined),
-        requirements=requirements,
+        requirements=checked.requirements(target),
         definitions=definitions,
+        warnings=checked.findings,
     )
 
 

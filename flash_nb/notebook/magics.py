@@ -37,6 +37,7 @@ class FlashMagics(Magics):
         self.notebook = Notebook(shell)
         self._resources: dict[tuple[object, ...], ServerlessResource] = {}
         self._named = ""  # the backend that a record has named last
+        self._warned: set[str] = set()
 
     @line_magic
     def flash(self, line: str) -> None:
@@ -83,13 +84,18 @@ class FlashMagics(Magics):
         from flash_nb.jobs import StoredEvent
         from flash_nb.notebook import cell_job
         from flash_nb.notebook.display import Record
+        from flash_nb.notebook.preflight import show_warnings
         from flash_nb.sdk.session import current_session
+        from flash_nb.sdk.target import target_of
 
         namespace = self._shell.user_ns
         self.notebook.wait_for(plan.inputs if chosen.inputs is None else chosen.inputs)
-        cell = cell_job.prepare(text, plan, chosen, namespace)
         session = current_session()
-        place = self._place(session.backend_named(chosen.backend).name)
+        backend = session.backend_named(chosen.backend)
+        target = target_of(resource, backend, session.settings)
+        cell = cell_job.prepare(text, plan, chosen, namespace, known=self._known_names(), target=target)
+        show_warnings(cell.warnings, self._warned)
+        place = self._place(backend.name)
         record = Record.of(self._shell)
         job = cell_job.CellJob.of(session, resource, cell, namespace, record, place=place)
         job.submit(resource, cell, self.notebook.origin(text.raw))
@@ -119,8 +125,13 @@ class FlashMagics(Magics):
     def _define(
         self, text: CellText, plan: CellPlan, chosen: CellOptions, resource: ServerlessResource
     ) -> None:
+        from flash_nb.cells.finding import refuse
+        from flash_nb.cells.preflight import check_text
         from flash_nb.notebook.definitions import define
+        from flash_nb.notebook.preflight import known_around
 
+        around = known_around(plan, self._known_names(), self._shell.user_ns)
+        refuse([*check_text(text.translated.source, plan, around, allowed=chosen.allowed_secrets)])
         if not plan.definitions:
             raise UsageError("%%flash_remote --define: the cell defines no function and no class")
         define(text, plan, chosen, resource, self._shell.user_ns)

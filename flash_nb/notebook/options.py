@@ -35,6 +35,7 @@ class CellOptions:
     allow_apt: bool = False
     backend: str = ""
     max_cost: float | None = None
+    allowed_secrets: tuple[str, ...] = ()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -127,6 +128,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="x,y",
         help="names to bring back, instead of all that the cell binds",
     )
+    moves.add_argument(
+        "--allow-secret",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name that may be sent though it looks like a secret; repeat it for others",
+    )
     how = made.add_argument_group("how it runs")
     how.add_argument("--timeout", type=_seconds, metavar="S", help="longest run, in seconds")
     how.add_argument("--max-cost", type=_usd, metavar="USD", help="cancel it when it has cost so much")
@@ -176,4 +184,5 @@ def parse(line: str) -> CellOptions:
         allow_apt=found.allow_apt,
         backend=found.backend,
         max_cost=found.max_cost,
+        allowed_secrets=tuple(found.allow_secret),
     )

@@ -15,6 +15,7 @@ from flash_nb.sdk.job import Job
 from flash_nb.sdk.options import RemoteOptions
 from flash_nb.sdk.session import current_session
 from flash_nb.sdk.stream import StreamHere
+from flash_nb.sdk.target import target_of
 from flash_nb.worker.codec import decode
 from flash_nb.worker.frames import Buffer
 
@@ -33,14 +34,16 @@ def submit(
     carried: Carried = Carried(),  # noqa: B008 - it is frozen
 ) -> Job:
     """Send a request to its resource; return its job at once."""
-    job = current_session().submit(
+    session = current_session()
+    target = target_of(options.resource, session.backend, session.settings)
+    job = session.submit(
         options.resource,
         label=label,
         request=request,
         decode=lambda event: _decode(event, resolve),
         resolve=resolve,
         buffers=buffers,
-        requirements=requirements_for(modules, options.dependencies),
+        requirements=requirements_for(modules, options.dependencies, present=target.packages),
         system=options.system_dependencies,
         instance=instance,
         timeout_s=options.timeout_s,

@@ -31,6 +31,7 @@ from flash_nb.cells.shell import translate
 from flash_nb.errors import CellError, PayloadTooLargeError, SerializationError
 from flash_nb.jobs import Carried
 from flash_nb.sdk.dependencies import is_published
+from flash_nb.sdk.obstacle import Obstacle, kind_of
 from flash_nb.worker.codec import MAIN, EncodeError, Encoder
 from flash_nb.worker.culprit import find_culprit, type_name
 from flash_nb.worker.frames import Buffer
@@ -79,6 +80,9 @@ class Capture:
         sources: Its definitions, by name.
         absent: Names that the code reads and that do not exist here.
         notes: What is worth knowing of the values.
+        obstacles: What stands against sending it, or may; see `Collector.survey`.
+        via: The name through which each other name came in: what reads it.
+        brought: The name that brought each module in.
     """
 
     items: list[Item] = field(default_factory=list)
@@ -88,6 +92,9 @@ class Capture:
     sources: Mapping[str, Source] = field(default_factory=dict)
     absent: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    obstacles: tuple[Obstacle, ...] = ()
+    via: Mapping[str, str] = field(default_factory=dict)
+    brought: Mapping[str, str] = field(default_factory=dict)
 
     def carried(self, own: str, doubts: Iterable[str] = ()) -> Carried:
         """Say what travels, for people.
@@ -107,11 +114,11 @@ class Capture:
         return Carried(tuple(sorted(modules)), tuple(sorted(definitions)), values, (*self.notes, *doubts))
 
 
-def capture(names: Iterable[str], namespace: Mapping[str, Any]) -> Capture:
-    """Collect `names` of `namespace`, and all that they need of it; see `Collector`."""
+def survey(names: Iterable[str], namespace: Mapping[str, Any]) -> Capture:
+    """Collect `names` of `namespace`, and all that they need of it; see `Collector.survey`."""
     collector = Collector(namespace)
     collector.add(names)
-    return collector.collect()
+    return collector.survey()
 
 
 def source_of(obj: Any) -> Source:
@@ -212,26 +219,37 @@ class Collector:
         self._values: dict[str, Any] = {}
         self._waiting: list[str] = []
         self._absent: set[str] = set()
+        self._obstacles: dict[tuple[str, str], Obstacle] = {}
+        self._via: dict[str, str] = {}
+        self._sizes: dict[str, int] = {}
+        self._brought: dict[str, str] = {}
+        self._encoded = ""  # the name whose value is being encoded
+        self._met: Any = None  # the part of it that was met last
 
-    def add(self, names: Iterable[str]) -> None:
-        """Note names to collect."""
-        self._waiting += sorted(names)
+    def add(self, names: Iterable[str], via: str = "") -> None:
+        """Note names to collect, and what reads them."""
+        names = sorted(names)
+        self._waiting += names
+        if via:
+            for name in names:
+                self._via.setdefault(name, via)
 
     def add_source(self, name: str, source: Source) -> None:
         """Note a definition to collect, with the names that it reads."""
         self._sources[name] = source
-        self._waiting += source.reads
+        self.add(source.reads, via=name)
 
     def portable(self, obj: Any) -> bool:
         """Tell a pickler which functions and classes travel as source; note new ones."""
         root: str = obj.__qualname__.split(".")[0]
         if root in self._sources:
-            return _resolves(self._namespace, obj)
-        if root in self._values or not _resolves(self._namespace, obj):
+            return self._resolves(obj)
+        if root in self._values or not self._resolves(obj):
             return False
         source = find_source(self._namespace[root])
         if source is None:
             return False
+        self._via.setdefault(root, self._encoded)
         self.add_source(root, source)
         return True
 
@@ -242,14 +260,26 @@ class Collector:
             SerializationError: A value cannot be pickled.
             CellError: A name is a remote function: those cannot be called from a worker.
         """
+        captured = self.survey()
+        for obstacle in captured.obstacles:
+            if obstacle.kind == "remote":
+                raise _no_remote(obstacle.name)
+            if obstacle.kind == "unpicklable":
+                assert obstacle.cause is not None
+                error = EncodeError(obstacle.name, obstacle.cause)
+                raise unpicklable(error, self._values[obstacle.name]) from obstacle.cause
+        return captured
+
+    def survey(self) -> Capture:
+        """Return everything noted, and all that it needs, with what stands against sending it.
+
+        Every value is encoded once. What can't be encoded is an obstacle, and nothing may be sent then.
+        """
         self._sort_waiting()
-        encoder = None
-        while self._values:
-            known = len(self._sources)
-            encoder = self._encode()
+        encoder, done = None, list[str]()
+        while (order := self._ordered_values()) != done:
+            encoder, done = self._encode(order), order
             self._sort_waiting()
-            if len(self._sources) == known:
-                break
         return self._finish(encoder)
 
     def _sort_waiting(self) -> None:
@@ -267,10 +297,8 @@ class Collector:
 
     def _sort(self, name: str, value: Any) -> None:
         if getattr(type(value), "__flash_remote__", False):
-            raise CellError(
-                f"{name} is a remote function: code on a worker cannot call it.",
-                hint=f"Call it from the notebook and use its result: result = await {name}(…)",
-            )
+            self._note(Obstacle(name, "remote", value))
+            return
         if isinstance(value, types.ModuleType):
             self._modules[name] = value
             return
@@ -288,34 +316,79 @@ class Collector:
         module = inner.__module__
         return module == MAIN or (module == self._namespace.get("__name__") and not is_published(module))
 
-    def _encode(self) -> Encoder:
-        encoder = Encoder(self.portable)
-        try:
-            for name in self._ordered_values():
+    def _resolves(self, obj: Any) -> bool:
+        """Tell whether the namespace holds a function or class under its own name; note outdated classes."""
+        root, *path = obj.__qualname__.split(".")
+        found = self._namespace.get(root)
+        for attribute in path:
+            found = getattr(found, attribute, None)
+        if isinstance(obj, type) and isinstance(found, type) and found is not obj:
+            self._note(Obstacle(self._encoded, "redefined", obj))
+        return found is obj
+
+    def _encode(self, order: Iterable[str]) -> Encoder:
+        encoder = Encoder(self.portable, watch=self._watch)
+        for name in order:
+            if (name, "unpicklable") in self._obstacles:
+                continue
+            self._encoded, self._met = name, self._values[name]
+            try:
                 encoder.add(name, self._values[name])
-        except EncodeError as error:
-            raise unpicklable(error, self._values[error.name]) from error.cause
+            except EncodeError as error:
+                self._note(Obstacle(name, "unpicklable", self._met, error.cause))
+                encoder = Encoder(self.portable, watch=self._watch)  # for the others' obstacles and sizes
+            else:
+                self._sizes[name] = encoder.sizes[name]
+            for module in encoder.modules - self._brought.keys():
+                self._brought[module] = name
         return encoder
+
+    def _watch(self, obj: Any) -> None:
+        """Note an obstacle that is being pickled, and what was met last: if pickle stops, it is at fault."""
+        self._met = obj
+        kind = kind_of(obj)
+        if kind is not None:
+            self._note(Obstacle(self._encoded, kind, obj))
+
+    def _note(self, obstacle: Obstacle) -> None:
+        """Keep the first obstacle of its kind in each name."""
+        self._obstacles.setdefault((obstacle.name, obstacle.kind), obstacle)
 
     def _ordered_values(self) -> list[str]:
         first: set[str] = set().union(*(source.definition.eager for source in self._sources.values()))
         return sorted(self._values, key=lambda name: name not in first)
 
     def _finish(self, encoder: Encoder | None) -> Capture:
-        captured = Capture(sources=self._sources, absent=frozenset(self._absent))
+        captured = Capture(
+            sources=self._sources,
+            absent=frozenset(self._absent),
+            obstacles=tuple(self._obstacles.values()),
+            via=self._via,
+            brought=self._brought,
+        )
         for name, module in self._modules.items():
             captured.items.append({"name": name, "module": module.__name__})
             captured.modules.add(module.__name__)
-        for source in self._sources.values():
+            self._brought[module.__name__] = name
+        for name, source in self._sources.items():
             captured.items.append(source.item)
             captured.modules |= source.definition.imports
+            for imported in source.definition.imports:
+                self._brought.setdefault(imported, name)
         if encoder is not None:
             captured.items += encoder.items
             captured.buffers = encoder.buffers()
-            captured.sizes = encoder.sizes
+            captured.sizes = self._sizes
             captured.modules |= encoder.modules
-            captured.notes = tuple(_notes(self._values, encoder.sizes))
+            captured.notes = tuple(_notes(self._values, self._sizes))
         return captured
+
+
+def _no_remote(name: str) -> CellError:
+    return CellError(
+        f"{name} is a remote function: code on a worker cannot call it.",
+        hint=f"Call it from the notebook and use its result: result = await {name}(…)",
+    )
 
 
 def _notes(values: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterator[str]:
@@ -437,14 +510,6 @@ def _plain(text: str) -> str:
     """Return a cell's text as plain Python."""
     body = "\n" + text.partition("\n")[2] if text.startswith("%%") else text
     return translate(body).source
-
-
-def _resolves(namespace: Mapping[str, Any], obj: Any) -> bool:
-    root, *path = obj.__qualname__.split(".")
-    found = namespace.get(root)
-    for attribute in path:
-        found = getattr(found, attribute, None)
-    return found is obj
 
 
 def unpicklable(error: EncodeError, value: Any) -> SerializationError:

@@ -12,34 +12,88 @@ import importlib.util
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from flash_nb.cells.requirements import infer, merge
+from flash_nb.cells.requirements import Inferred, infer, merge, requirement_name
 from flash_nb.errors import CellError
 
 
-def requirements_for(modules: Iterable[str], explicit: Iterable[str] = ()) -> tuple[str, ...]:
+def requirements_for(
+    modules: Iterable[str], explicit: Iterable[str] = (), *, present: frozenset[str] = frozenset()
+) -> tuple[str, ...]:
     """Return what a worker must have installed: the explicit requirements and the inferred ones.
+
+    Args:
+        modules: What the code imports.
+        explicit: What the user asked for.
+        present: Canonical names of what the worker's image has: not inferred.
 
     Raises:
         CellError: A module is a file of this machine, which a worker does not have.
     """
-    return merge(explicit, _infer(frozenset(modules)))
+    inferred = _infer(frozenset(modules))
+    return merge(explicit, [each for each in inferred if requirement_name(each) not in present])
+
+
+@dataclass(frozen=True)
+class Unprovided:
+    """A module that no package of this machine provides for a worker.
+
+    Attributes:
+        module: Its name at the top level.
+        message: Why, for people.
+        fix: What to do about it.
+        package: What is taken from PyPI under its name; empty if nothing can be.
+    """
+
+    module: str
+    message: str
+    fix: str
+    package: str = ""
+
+
+def unprovided(module: str) -> Unprovided | None:
+    """Return what is to be said of a module that no package installed here provides."""
+    root = module.partition(".")[0]
+    if root in _PROVIDED or root in sys.stdlib_module_names or _made_by_code(root):
+        return None
+    if root in _Distributions():
+        local = _inferred(frozenset({module}), _Distributions()).local
+        if not local:
+            return None
+        return Unprovided(
+            root,
+            f"{', '.join(local)} is installed here from a folder: a worker cannot install it",
+            "publish it, or depend on it by address: --deps 'name @ git+https://…'",
+        )
+    if file := _local_file(root):
+        return Unprovided(
+            root,
+            f"{root} is a file of this machine ({file}): a worker does not have it",
+            "put its functions in a cell, or make it a package and depend on it by address",
+        )
+    package = _inferred(frozenset({module}), {}).requirements[0]
+    return Unprovided(
+        root,
+        f"{root} is not installed here: the newest {package} of PyPI is taken",
+        f"name the version that you mean: --deps '{package}==…'",
+        package,
+    )
 
 
 @functools.lru_cache(maxsize=256)
 def _infer(modules: frozenset[str]) -> tuple[str, ...]:
     modules = frozenset(module for module in modules if not _made_by_code(module.partition(".")[0]))
     for module in modules:
-        _refuse_local_file(module.partition(".")[0])
-    inferred = infer(
-        modules, distributions=_Distributions(), version=importlib.metadata.version, is_local=_is_local
-    )
-    if inferred.local:
-        raise CellError(
-            f"{', '.join(inferred.local)} is installed here from a folder: a worker cannot install it.",
-            hint="Publish it, or depend on it by address: --deps 'name @ git+https://…'",
-        )
-    return inferred.requirements
+        missing = unprovided(module)
+        if missing is not None and not missing.package:
+            raise CellError(f"{missing.message}.", hint=f"{missing.fix[0].upper()}{missing.fix[1:]}.")
+    return _inferred(modules, _Distributions()).requirements
+
+
+def _inferred(modules: frozenset[str], distributions: Mapping[str, Sequence[str]]) -> Inferred:
+    return infer(modules, distributions=distributions, version=importlib.metadata.version, is_local=_is_local)
 
 
 class _Distributions(Mapping[str, Sequence[str]]):
@@ -86,19 +140,16 @@ def _made_by_code(module: str) -> bool:
     return found is not None and getattr(found, "__spec__", None) is None
 
 
-def _refuse_local_file(module: str) -> None:
-    """Refuse a module that is found here but belongs to no package."""
-    if module in sys.stdlib_module_names or module in _PROVIDED or module in _Distributions():
-        return
+def _local_file(module: str) -> str:
+    """Return the file, without its folder, of a module that is found here; empty if there is none."""
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
-        return
-    if spec is not None and spec.origin not in (None, "built-in", "frozen"):
-        raise CellError(
-            f"{module} is a file of this machine ({spec.origin}): a worker does not have it.",
-            hint="Put its functions in a cell, or make it a package and depend on it by address.",
-        )
+        return ""
+    if spec is None or spec.origin in {None, "built-in", "frozen"}:
+        return ""
+    file = Path(str(spec.origin))
+    return f"{module}/{file.name}" if file.stem == "__init__" else file.name
 
 
 _PROVIDED = frozenset({"", "__main__", "flash_nb", "flash_worker", "cloudpickle"})

@@ -23,6 +23,7 @@ import cloudpickle
 from .frames import Buffer
 
 Portable = Callable[[Any], bool]
+Watch = Callable[[Any], None]
 Resolve = Callable[[str], Any]
 
 MAIN = "__main__"
@@ -48,12 +49,18 @@ class EncodeError(Exception):
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     def __init__(
-        self, file: io.BytesIO, buffers: list[Buffer] | None, portable: Portable, modules: set[str]
+        self,
+        file: io.BytesIO,
+        buffers: list[Buffer] | None,
+        portable: Portable,
+        modules: set[str],
+        watch: Watch | None,
     ) -> None:
         keep = None if buffers is None else (lambda b: self._keep(b, buffers))
         super().__init__(file, protocol=5, buffer_callback=keep)
         self._portable = portable
         self._modules = modules
+        self._watch = watch
 
     @staticmethod
     def _keep(buffer: pickle.PickleBuffer, buffers: list[Buffer]) -> bool:
@@ -70,6 +77,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
                 return obj.__qualname__
         else:
             self._modules.add(type(obj).__module__)
+            if self._watch is not None:
+                self._watch(obj)
         return super().reducer_override(obj)
 
 
@@ -126,6 +135,8 @@ class Encoder:
     Args:
         portable: What a pickle may call by name.
         in_band: Make one pickle that anybody can load, without buffers beside it.
+        watch: Told of every object that pickle takes apart, before it does: of all but functions, classes,
+            and what it knows itself, such as numbers, texts, lists and dicts.
 
     Attributes:
         items: The values' namespace items (see `namespace`).
@@ -133,14 +144,14 @@ class Encoder:
         modules: Modules whose types and functions the values use.
     """
 
-    def __init__(self, portable: Portable, *, in_band: bool = False) -> None:
+    def __init__(self, portable: Portable, *, in_band: bool = False, watch: Watch | None = None) -> None:
         self.items: list[dict[str, Any]] = []
         self.sizes: dict[str, int] = {}
         self.modules: set[str] = set()
         self._file = io.BytesIO()
         self._out_of_band: list[Buffer] = []
         beside = None if in_band else self._out_of_band
-        self._pickler = _Pickler(self._file, beside, portable, self.modules)
+        self._pickler = _Pickler(self._file, beside, portable, self.modules, watch)
 
     def add(self, name: str, value: Any) -> None:
         """Append one value.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .codec import EncodeError, Encoder
@@ -26,6 +26,30 @@ def find_culprit(path: str, value: Any, depth: int = 6) -> tuple[str, Any]:
         if not _can_pickle(part):
             return find_culprit(path + step, part, depth - 1)
     return path, value
+
+
+def find_part(path: str, value: Any, wanted: Callable[[Any], bool], most: int = 50_000) -> str:
+    """Return the path to the nearest part of a value that is wanted; an empty text if none is found.
+
+    Args:
+        path: What the value is called.
+        value: What to look in; it may be what is wanted.
+        wanted: Tells it.
+        most: How many parts to look at.
+    """
+    seen = {id(value)}
+    level = [(path, value)]
+    while level and len(seen) < most:
+        below = []
+        for at, each in level:
+            if wanted(each):
+                return at
+            for step, part in _parts(each):
+                if id(part) not in seen:
+                    seen.add(id(part))
+                    below.append((at + step, part))
+        level = below
+    return ""
 
 
 def type_name(value: Any) -> str:

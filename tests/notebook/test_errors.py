@@ -164,7 +164,7 @@ def test_option_mistakes(kernel: Kernel, options: str) -> None:
 
 # name -> local cell, remote cell, options, error, parts of what it says
 REFUSED = {
-    "undefined": ("", "a_name = 1\nprint(a_nam)", "", "UndefinedNameError", ["Line 3 reads 'a_nam'"]),
+    "undefined": ("", "a_name = 1\nprint(a_nam)", "", "UndefinedNameError", ["Line 3: a_nam is not defined"]),
     "undefined, meant": (
         "threshold = 1",
         "print(treshold)",
