@@ -87,6 +87,11 @@ class Finding:
         return f"line {self.line}: {self.message} – {self.fix}"
 
     @property
+    def described(self) -> str:
+        """The same, with a word before it if it is a warning."""
+        return str(self) if self.is_error else f"line {self.line}: warning: {self.message} – {self.fix}"
+
+    @property
     def is_error(self) -> bool:
         """Whether it forbids the run."""
         return self.severity is Severity.ERROR
@@ -100,7 +105,7 @@ def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 def refuse(findings: Sequence[Finding]) -> None:
     """Raise what the errors among findings amount to; warnings are passed over.
 
-    Findings of one sort raise the error of that sort, so that whoever expects an `UndefinedNameError`
+    Errors of one sort raise the error of that sort, so that whoever expects an `UndefinedNameError`
     gets one whether one name is missing or two. Those of several sorts raise a `PreflightError`.
 
     Raises:
@@ -114,11 +119,20 @@ def refuse(findings: Sequence[Finding]) -> None:
     if len(errors) == 1:
         only = errors[0]
         raise kind(f"Line {only.line}: {only.message}.", hint=f"{_sentence(only.fix)} Nothing was sent.")
-    listed = "".join(f"\n  {finding}" for finding in errors)
-    error = kind(f"The cell has {len(errors)} errors:{listed}", hint="Nothing was sent.")
+    listed = "".join(f"\n  {finding.described}" for finding in findings)
+    error = kind(f"The cell has {counted(findings)}:{listed}", hint="Nothing was sent.")
     if isinstance(error, PreflightError):
         error.findings = tuple(findings)
     raise error
+
+
+def counted(findings: Iterable[Finding]) -> str:
+    """Return how many there are: ``2 errors and 1 warning``, ``no errors``."""
+    severities = [finding.severity for finding in findings]
+    counts = [(severities.count(severity), severity.value) for severity in Severity]
+    return (
+        " and ".join(f"{count} {word}{'s' * (count != 1)}" for count, word in counts if count) or "no errors"
+    )
 
 
 def _sentence(text: str) -> str:

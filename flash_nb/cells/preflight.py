@@ -93,6 +93,31 @@ def import_lines(tree: ast.AST) -> Mapping[str, int]:
     return lines
 
 
+_DOORS = frozenset({"exec", "get_ipython", "globals", "locals", "vars"})
+
+
+def binds_unseen(tree: ast.AST) -> bool:
+    """Tell whether a cell can bind names that its text does not show."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id in _DOORS:
+            return True
+        if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
+            return True
+    return False
+
+
+def imported_names(tree: ast.AST) -> Mapping[str, str]:
+    """Return the names that absolute imports bind anywhere in a cell, each with its module."""
+    found: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                found[alias.asname or alias.name.partition(".")[0]] = alias.name
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {alias.asname or alias.name: node.module for alias in node.names}
+    return found
+
+
 # --- await ---------------------------------------------------------------------------------------
 
 

@@ -115,6 +115,34 @@ def translate(source: str, *, known: Collection[str] = ()) -> Translated:
     return translated
 
 
+def without_magics(source: str) -> tuple[str, frozenset[str]]:
+    """Return a cell that runs here as plain Python, for analysis, and the line magics that it uses.
+
+    Lines that are not Python are blanked, and every line keeps its number; ``x = %magic`` still binds
+    ``x``, and the statement after ``%time`` stays.
+    """
+    if _parse(source):
+        return source, frozenset()
+    lines = source.split("\n")
+    magics: set[str] = set()
+    start = 0
+    while start < len(lines):
+        end = _end_of_continued(lines, start)
+        statement = _special(lines[start:end], start + 1)
+        if statement is None:
+            start = _end_of_statement(lines, start)
+            continue
+        found = re.match(r"%([^\W\d]\w*)\s*(.*)", statement.text)
+        if found:
+            magics.add(found[1])
+        python = "None" if statement.is_assigned else "pass"
+        if found and found[1] == "time" and _parse(found[2]):
+            python = found[2] or "pass"
+        lines[start:end] = [statement.before + python, *[""] * (end - start - 1)]
+        start = end
+    return "\n".join(lines), frozenset(magics)
+
+
 def _parse(source: str) -> ast.Module | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the compiler says it again when the cell runs

@@ -1,7 +1,7 @@
 """The ``flash`` command.
 
 Modules: `app` (the command tree), `engine` (``flash engine …``), `demo` (``flash demo``),
-`login` (``flash login``), `endpoints` (``flash endpoints``, ``flash down``).
+`check` (``flash check``), `login` (``flash login``), `endpoints` (``flash endpoints``, ``flash down``).
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from IPython.core.displayhook import DisplayHook
 from flash_nb.cells.finding import Finding, refuse
 from flash_nb.cells.plan import CellPlan, plan_cell
 from flash_nb.cells.shell import Translated, translate
-from flash_nb.errors import CellError, JobCancelledError
+from flash_nb.errors import CellError, JobCancelledError, UndefinedNameError
 from flash_nb.jobs import (
     ClearEvent,
     DisplayEvent,

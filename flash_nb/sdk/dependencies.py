@@ -7,6 +7,7 @@ pinned to the version that is installed here.
 from __future__ import annotations
 
 import functools
+import importlib.machinery
 import importlib.metadata
 import importlib.util
 import json
@@ -53,8 +54,13 @@ class Unprovided:
     package: str = ""
 
 
-def unprovided(module: str) -> Unprovided | None:
-    """Return what is to be said of a module that no package installed here provides."""
+def unprovided(module: str, folder: Path | None = None) -> Unprovided | None:
+    """Return what is to be said of a module that no package installed here provides.
+
+    Args:
+        module: Its name, dotted or not. It is not imported.
+        folder: Where its file may lie, beside all the folders where Python looks.
+    """
     root = module.partition(".")[0]
     if root in _PROVIDED or root in sys.stdlib_module_names or _made_by_code(root):
         return None
@@ -67,7 +73,7 @@ def unprovided(module: str) -> Unprovided | None:
             f"{', '.join(local)} is installed here from a folder: a worker cannot install it",
             "publish it, or depend on it by address: --deps 'name @ git+https://…'",
         )
-    if file := _local_file(root):
+    if file := _local_file(root, folder):
         return Unprovided(
             root,
             f"{root} is a file of this machine ({file}): a worker does not have it",
@@ -140,12 +146,14 @@ def _made_by_code(module: str) -> bool:
     return found is not None and getattr(found, "__spec__", None) is None
 
 
-def _local_file(module: str) -> str:
+def _local_file(module: str, folder: Path | None) -> str:
     """Return the file, without its folder, of a module that is found here; empty if there is none."""
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
         return ""
+    if spec is None and folder is not None:
+        spec = importlib.machinery.PathFinder.find_spec(module, [str(folder)])
     if spec is None or spec.origin in {None, "built-in", "frozen"}:
         return ""
     file = Path(str(spec.origin))

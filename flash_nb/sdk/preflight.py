@@ -11,6 +11,7 @@ import threading
 import types
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from flash_nb.cells.finding import Code, Finding, Severity
@@ -102,7 +103,13 @@ def check_values(
 
 
 def check_packages(
-    lines: Mapping[str, int], explicit: Iterable[str], captured: Capture, places: Places, target: Target
+    lines: Mapping[str, int],
+    explicit: Iterable[str],
+    captured: Capture,
+    places: Places,
+    target: Target,
+    *,
+    folder: Path | None = None,
 ) -> Iterator[Finding]:
     """Yield the modules that no package provides on a worker, and what is no requirement.
 
@@ -112,6 +119,7 @@ def check_packages(
         captured: What travels; it has imports of its own.
         places: Where the cell asks for it.
         target: The worker.
+        folder: Where the notebook lies, if that is not where modules are looked for anyway.
     """
     wanted = set(target.packages)
     for text in explicit:
@@ -121,7 +129,7 @@ def check_packages(
             yield Finding("option", 1, *_parts_of(error))
     said: set[str] = set()
     for module in [*lines, *sorted(captured.modules - lines.keys())]:
-        missing = unprovided(module)
+        missing = unprovided(module, folder)
         if missing is None or missing.module in said or missing.package in wanted:
             continue
         said.add(missing.module)
@@ -148,9 +156,7 @@ def _obstacle(
     where = path + places.reader(name)
     match obstacle.kind:
         case "remote":
-            message = f"{where} is a remote function: code on a worker cannot call it"
-            fix = f"call it from the notebook and use its result: result = await {name}(…)"
-            yield Finding("remote", line, message, fix)
+            yield not_on_a_worker(name, where, line)
         case "unpicklable":
             code, fix = _advice(part)
             message = f"{where} cannot be sent: {type_name(part)} objects cannot be pickled"
@@ -172,6 +178,13 @@ def _obstacle(
             here, there = (".".join(map(str, version)) for version in (sys.version_info[:2], target.python))
             message = f"{where} travels as bytecode of Python {here}, and the worker runs Python {there}"
             yield Finding("python", line, message, "give its code a name with def or class, in a cell")
+
+
+def not_on_a_worker(name: str, where: str, line: int) -> Finding:
+    """Return the finding for a remote function that a remote cell reads."""
+    message = f"{where} is a remote function: code on a worker cannot call it"
+    fix = f"call it from the notebook and use its result: result = await {name}(…)"
+    return Finding("remote", line, message, fix)
 
 
 def _first_line(cause: BaseException | None) -> str:

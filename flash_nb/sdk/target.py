@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from flash_nb.backends.base import Backend
-from flash_nb.resources.serverless import ServerlessResource
-from flash_nb.settings import Settings
+if TYPE_CHECKING:  # `flash check` has no use for them
+    from flash_nb.backends.base import Backend
+    from flash_nb.resources.serverless import ServerlessResource
+    from flash_nb.settings import Settings
 
 # Runpod's images for live endpoints run this Python, and those with a GPU are made from PyTorch's.
 # Its official builder leaves these packages out for the same reason (runpod-flash 1.21).

@@ -1,0 +1,398 @@
+"""Check: the preflight of a whole notebook, from its text, cell by cell from the top.
+
+Nothing of the notebook is executed or imported. What a cell finds is what the cells above it bind; where
+one of them may bind names that its text does not show (``from x import *``, ``%run``, a magic that
+nobody here knows), names are no longer judged. In a kernel, the values that exist there are looked at
+too.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from flash_nb.cells.definitions import find_definitions, names_remote, without_decorators
+from flash_nb.cells.finding import Finding, Severity, in_order
+from flash_nb.cells.plan import PROVIDED_NAMES, CellPlan, plan_cell
+from flash_nb.cells.preflight import (
+    Around,
+    allow_fix,
+    binds_unseen,
+    check_text,
+    coroutine_functions,
+    import_lines,
+    imported_names,
+    parse,
+    sounds_secret,
+)
+from flash_nb.cells.shell import Translated, translate, without_magics
+from flash_nb.errors import CellError, UnsupportedMagicError, did_you_mean
+from flash_nb.sdk.capture import survey
+from flash_nb.sdk.preflight import Places, check_packages, check_values, not_on_a_worker
+from flash_nb.sdk.scope import missing_names, reads_of
+from flash_nb.sdk.target import GPU_IMAGE_PACKAGES, Target
+
+REMOTE = "%%flash_remote"
+
+# Cell magics whose body is Python that runs in the notebook, and line magics that bind no names.
+_PYTHON_MAGICS = frozenset({"capture", "memit", "mprun", "prun", "snakeviz", "time", "timeit"})
+_OTHER_LANGUAGES = frozenset(
+    {"bash", "html", "javascript", "js", "latex", "markdown", "sh", "svg", "writefile"}
+)
+_BINDING_NOTHING = frozenset(
+    {"alias", "autoreload", "cd", "conda", "config", "debug", "env", "flash", "load_ext", "ls", "mamba"}
+    | {"matplotlib", "memit", "pip", "prun", "pwd", "reload_ext", "time", "timeit", "unload_ext", "uv", "who"}
+    | {"whos", "xmode"}
+)
+_OF_IPYTHON = frozenset(
+    {"In", "Out", "_", "__", "___", "_dh", "_i", "_ih", "_ii", "_iii", "_oh", "exit", "get_ipython", "quit"}
+)
+_HISTORY = re.compile(r"_i?\d+$")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A code cell.
+
+    Attributes:
+        number: Its place in the notebook, from 1, text cells counted.
+        source: Its text.
+        id: Its id in the file; empty if it has none.
+        may_fail: It is tagged ``raises-exception``: its errors stop nothing.
+    """
+
+    number: int
+    source: str
+    id: str = ""
+    may_fail: bool = False
+
+
+class LineOptions(Protocol):
+    """What a magic line says, as far as a check asks."""
+
+    @property
+    def gpus(self) -> Sequence[str]: ...  # noqa: D102
+    @property
+    def deps(self) -> Sequence[str]: ...  # noqa: D102
+    @property
+    def inputs(self) -> Sequence[str] | None: ...  # noqa: D102
+    @property
+    def outputs(self) -> Sequence[str] | None: ...  # noqa: D102
+    @property
+    def run(self) -> bool: ...  # noqa: D102
+    @property
+    def define(self) -> bool: ...  # noqa: D102
+    @property
+    def backend(self) -> str: ...  # noqa: D102
+    @property
+    def allowed_secrets(self) -> Sequence[str]: ...  # noqa: D102
+
+
+ParseLine = Callable[[str], LineOptions]
+"""Parses the rest of a magic line; raises `CellError` if it makes no sense."""
+
+
+@dataclass(frozen=True)
+class CellFinding:
+    """A finding and its cell; its line counts in that cell."""
+
+    cell: Cell
+    finding: Finding
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A cell that could be read.
+
+    Attributes:
+        text: It as plain Python, lines as in the cell.
+        tree, plan: Of it.
+        options: Of its magic line; None for a cell that runs here.
+        opaque: It may bind names that its text does not show.
+    """
+
+    text: Translated
+    tree: ast.Module
+    plan: CellPlan
+    options: LineOptions | None
+    opaque: bool
+
+    @property
+    def only_defines(self) -> bool:
+        """Whether it makes functions remote, and runs nothing."""
+        return self.options is not None and (
+            self.options.define or (self.plan.defines_only and not self.options.run)
+        )
+
+    @property
+    def binds(self) -> frozenset[str]:
+        """The names that it leaves behind."""
+        outputs = self.plan.outputs
+        if self.options is not None and self.options.outputs is not None:
+            outputs = tuple(self.options.outputs)
+        return frozenset(outputs)
+
+    @property
+    def remote_definitions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
+        """Its functions and classes that run on a resource."""
+        for node in self.tree.body:
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and (
+                self.only_defines or any(map(_is_remote, node.decorator_list))
+            ):
+                yield node
+
+
+def check_notebook(
+    cells: Sequence[Cell],
+    parse_line: ParseLine,
+    *,
+    folder: Path | None = None,
+    known: Iterable[str] = (),
+    namespace: Mapping[str, Any] | None = None,
+) -> list[CellFinding]:
+    """Return what a preflight of every cell finds, in order.
+
+    Args:
+        cells: The notebook's.
+        parse_line: Parses magic lines.
+        folder: Where it lies: modules beside it are not on a worker.
+        known: Names that exist before the first cell.
+        namespace: Of the running notebook: its values are looked at too.
+    """
+    notebook = _Notebook(parse_line, folder, known, namespace or {})
+    read = [(cell, *notebook.read(cell)) for cell in cells]
+    notebook.look_ahead([(cell, found) for cell, found, _ in read if found is not None])
+    results = []
+    for cell, found, trouble in read:
+        if trouble:
+            notebook.lose_track()
+        findings = [*trouble, *(notebook.check(cell, found) if found is not None else ())]
+        results += [CellFinding(cell, finding) for finding in in_order(_as_typed(findings, cell))]
+    return results
+
+
+class _Notebook:
+    """What is known of a notebook at one of its cells."""
+
+    def __init__(
+        self, parse_line: ParseLine, folder: Path | None, known: Iterable[str], namespace: Mapping[str, Any]
+    ) -> None:
+        self._parse_line = parse_line
+        self._folder = folder
+        self._namespace = namespace
+        self._names = _OF_IPYTHON.union(known)
+        self._opaque = False  # names may exist that no text shows
+        self._any_opaque = False
+        self._coroutines: set[str] = set()
+        self._remote: set[str] = set()
+        self._imported: dict[str, str] = {}
+        self._defined: set[str] = set()
+        self._binding: dict[str, list[int]] = {}  # the cells that bind each name
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def read(self, cell: Cell) -> tuple[_Read | None, list[Finding]]:
+        """Return a cell as Python; None, with the reason, if it is not."""
+        lines = cell.source.split("\n")
+        first = lines.pop(_magic_at(lines))
+        lines.insert(0, first)  # as the notebook has them: all lines below keep their numbers
+        first = first.strip()
+        try:
+            if re.match(rf"{REMOTE}(\s|$)", first):
+                return self._read_remote(first, lines), []
+            return self._read_here(first, lines), []
+        except UnsupportedMagicError as error:
+            message = re.sub(r"^Line \d+, ", "", error.message).rstrip(".")
+            return None, [Finding("magic", error.line, message, (error.hint or "").rstrip("."))]
+        except CellError as error:
+            fix = error.hint or f"see {REMOTE}?"
+            return None, [Finding("option", 1, error.message.rstrip("."), fix.rstrip("."))]
+        except SyntaxError as error:
+            line = error.lineno or 1
+            return None, [Finding("syntax", line, f"it is not Python: {error.msg}", "correct it")]
+        except (ValueError, RecursionError, MemoryError) as error:
+            return None, [Finding("syntax", 1, f"it is not Python: {error}", "correct it")]
+
+    def _read_remote(self, first: str, lines: Sequence[str]) -> _Read:
+        options = self._parse_line(first.removeprefix(REMOTE).strip())
+        text = translate("\n".join(["", *lines[1:]]))
+        return _Read(text, parse(text.source), plan_cell(text.source), options, opaque=False)
+
+    def _read_here(self, first: str, lines: Sequence[str]) -> _Read | None:
+        magic = re.match(r"%%(\w+)", first)
+        if magic and magic[1] in _OTHER_LANGUAGES:
+            return None
+        if magic and magic[1] not in _PYTHON_MAGICS:
+            nothing = Translated("")
+            return _Read(nothing, parse(""), plan_cell(""), None, opaque=True)
+        body = ["", *lines[1:]] if magic else list(lines)
+        source, magics = without_magics("\n".join(body))
+        plan = plan_cell(source)
+        tree = parse(source)
+        opaque = binds_unseen(tree) or not magics <= _BINDING_NOTHING
+        return _Read(Translated(source), tree, plan, None, opaque)
+
+    def lose_track(self) -> None:
+        """Take a cell as run that could not be read: names may exist from here on that no text shows."""
+        self._opaque = True
+
+    def look_ahead(self, cells: Iterable[tuple[Cell, _Read]]) -> None:
+        """Note which cell binds which name."""
+        for cell, found in cells:
+            self._any_opaque |= found.opaque
+            for name in found.binds:
+                self._binding.setdefault(name, []).append(cell.number)
+
+    # --- checking -------------------------------------------------------------------------------
+
+    def check(self, cell: Cell, found: _Read) -> Iterator[Finding]:
+        """Yield what is wrong with a cell, then take it as run."""
+        history = filter(_HISTORY.match, found.plan.reads)
+        plan = plan_cell(found.text.source, self._names.union(history))
+        yield from self._text(cell, found, plan)
+        if found.options is None:
+            yield from self._remote_functions(found)
+        elif not found.only_defines:
+            yield from self._remote_cell(found, found.options, plan)
+        self._opaque |= found.opaque
+        self._take(found)
+
+    def _text(self, cell: Cell, found: _Read, plan: CellPlan) -> Iterator[Finding]:
+        below = {
+            name: f"cell {min(numbers)}"
+            for name, numbers in self._binding.items()
+            if min(numbers) > cell.number
+        }
+        around = Around(frozenset(self._names), frozenset(self._coroutines), below)
+        allowed = found.options.allowed_secrets if found.options else ()
+        for each in check_text(found.text.source, plan, around, allowed=allowed):
+            if each.code in {"undefined", "below"} and self._opaque:
+                continue
+            if each.code == "secret" and found.options is None:
+                fix = "read it from os.environ, or ask for it with getpass"
+                yield replace(each, fix=fix, severity=Severity.WARNING)
+            else:
+                yield each
+
+    def _remote_cell(self, found: _Read, options: LineOptions, plan: CellPlan) -> Iterator[Finding]:
+        inputs = plan.inputs if options.inputs is None else options.inputs
+        here = [name for name in inputs if name in self._namespace]
+        captured = survey(here, self._namespace)
+        places = Places(plan.reads, captured.via)
+        for name in inputs:
+            if name not in self._names and name not in self._namespace and not self._opaque:
+                near = did_you_mean(name, self._names)
+                message = f"--in names {name!r}, which is not defined{near}"
+                yield Finding("undefined", 1, message, "define it, or leave it out")
+            elif name in self._remote:
+                yield not_on_a_worker(name, name, places.line(name))
+            elif self._may_be_secret(name) and name not in options.allowed_secrets:
+                message = f"{name} has the name of a secret"
+                yield Finding("secret", places.line(name), message, allow_fix(name))
+        has_torch = options.gpus and options.backend != "local"
+        target = Target(packages=GPU_IMAGE_PACKAGES if has_torch else frozenset())
+        modules = {self._imported[name]: places.line(name) for name in inputs if name in self._imported}
+        yield from check_packages(
+            {**modules, **import_lines(found.tree)},
+            [*options.deps, *found.text.dependencies],
+            captured,
+            places,
+            target,
+            folder=self._folder,
+        )
+        allowed = options.allowed_secrets
+        yield from check_values(captured, self._namespace, places, target=target, allowed=allowed)
+
+    def _may_be_secret(self, name: str) -> bool:
+        """Tell by its name alone, if its value is not here, whether a value is a secret."""
+        if name in self._namespace or name in self._imported or name in self._defined:
+            return False
+        return sounds_secret(name)
+
+    def _remote_functions(self, found: _Read) -> Iterator[Finding]:
+        """Check what runs on a resource against the rules of scope."""
+        definitions = find_definitions(found.text.source)
+        for node in found.remote_definitions:
+            definition = without_decorators(definitions[node.name], names_remote)
+            reads = reads_of(definition)
+            if any(map(_is_strict, node.decorator_list)):
+                for name, line in reads.lines.items():
+                    if name not in PROVIDED_NAMES and name not in reads.binds and name not in reads.guarded:
+                        message = f"{node.name} reads {name} from outside, and strict=True does not allow it"
+                        fix = "pass it as an argument, or import or define it inside"
+                        yield Finding("scope", line, message, fix)
+            elif not self._any_opaque and not self._opaque:
+                everything = self._names | self._binding.keys()
+                absent = {name for name in reads.lines if name not in everything}
+                missing = missing_names(definition, _paths(node), absent, [definition])
+                for name, line in missing.items():
+                    near = did_you_mean(name, everything | reads.locals)
+                    message = f"{node.name} reads {name}, which is not defined{near}"
+                    yield Finding("undefined", line, message, "define it, or pass it as an argument")
+
+    def _take(self, found: _Read) -> None:
+        """Bind what a cell binds."""
+        binds = found.binds
+        self._names |= binds
+        self._coroutines -= binds
+        self._remote -= binds
+        self._defined -= binds
+        for name in binds:
+            self._imported.pop(name, None)
+        self._imported |= {
+            name: module for name, module in imported_names(found.tree).items() if name in binds
+        }
+        self._defined |= set(found.plan.only_defined)
+        self._coroutines |= coroutine_functions(found.tree) & set(found.plan.only_defined)
+        for node in found.remote_definitions:
+            self._remote.add(node.name)
+            if not isinstance(node, ast.ClassDef):
+                self._coroutines.add(node.name)
+
+
+def _magic_at(lines: Sequence[str]) -> int:
+    """Return the index of a cell's magic line, 0 if it has none.
+
+    Blank lines may stand above any, and comments above ours.
+    """
+    for index, line in enumerate(lines):
+        if line.startswith(REMOTE) or (line.startswith("%%") and not "".join(lines[:index]).strip()):
+            return index
+        if line.strip() and not line.startswith("#"):
+            break
+    return 0
+
+
+def _as_typed(findings: Iterable[Finding], cell: Cell) -> Iterator[Finding]:
+    """Yield findings with the line where the magic line was typed, and as warnings if the cell may fail."""
+    above = _magic_at(cell.source.split("\n"))
+    for each in findings:
+        line = each.line + above if each.line == 1 else each.line
+        yield replace(each, line=line, severity=Severity.WARNING if cell.may_fail else each.severity)
+
+
+def _last_name(node: ast.expr) -> str | None:
+    target = node.func if isinstance(node, ast.Call) else node
+    return target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", None)
+
+
+def _is_remote(decorator: ast.expr) -> bool:
+    return _last_name(decorator) == "remote"
+
+
+def _is_strict(decorator: ast.expr) -> bool:
+    return isinstance(decorator, ast.Call) and any(
+        word.arg == "strict" and isinstance(word.value, ast.Constant) and word.value.value is True
+        for word in decorator.keywords
+    )
+
+
+def _paths(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> list[tuple[str, ...]]:
+    if not isinstance(node, ast.ClassDef):
+        return [(node.name,)]
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return [(node.name, member.name) for member in node.body if isinstance(member, functions)]
