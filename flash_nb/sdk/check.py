@@ -267,7 +267,8 @@ class _Notebook:
             for name, numbers in self._binding.items()
             if min(numbers) > cell.number
         }
-        around = Around(frozenset(self._names), frozenset(self._coroutines), below)
+        coroutines = self._coroutines if found.options is None else self._coroutines - self._remote
+        around = Around(frozenset(self._names), frozenset(coroutines), below)
         allowed = found.options.allowed_secrets if found.options else ()
         for each in check_text(found.text.source, plan, around, allowed=allowed):
             if each.code in {"undefined", "below"} and self._opaque:

@@ -62,7 +62,7 @@ def unprovided(module: str, folder: Path | None = None) -> Unprovided | None:
         folder: Where its file may lie, beside all the folders where Python looks.
     """
     root = module.partition(".")[0]
-    if root in _PROVIDED or root in sys.stdlib_module_names or _made_by_code(root):
+    if root in _PROVIDED or root in sys.stdlib_module_names or _made_by_code(root) or is_published(root):
         return None
     if root in _Distributions():
         local = _inferred(frozenset({module}), _Distributions()).local

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import io
 import socket
@@ -63,14 +62,8 @@ class Places:
 
 
 def coroutine_names(names: Iterable[str], namespace: Mapping[str, Any]) -> frozenset[str]:
-    """Return the names whose call gives a coroutine: async functions, and remote ones."""
-    return frozenset(name for name in names if name in namespace and _gives_coroutine(namespace[name]))
-
-
-def _gives_coroutine(value: Any) -> bool:
-    if getattr(type(value), "__flash_remote__", False):
-        return asyncio.iscoroutinefunction(getattr(type(value), "_run", None))
-    return inspect.iscoroutinefunction(value)
+    """Return the names of async functions. Remote ones are not among them: no worker can call those."""
+    return frozenset(name for name in names if inspect.iscoroutinefunction(namespace.get(name)))
 
 
 def check_values(
