@@ -3,8 +3,11 @@
 ::
 
     definitions     the top-level functions and classes of a cell, and the names they need
+    finding         what a preflight says of a cell: a line, a message, a fix
     plan            the names that a cell reads and binds, and what has to travel with it
+    preflight       what is wrong with a cell's text: missing names, forgotten awaits, written secrets
     requirements    imported modules -> the PyPI requirements that a worker installs
+    secret          names that say that they hold a secret, and texts that have the form of one
     shell           IPython's ``!command`` and ``%pip install`` -> plain Python
 
 The text of a cell goes through `translate` first; everything else here reads plain Python.

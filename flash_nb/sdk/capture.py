@@ -32,6 +32,7 @@ from flash_nb.errors import CellError, PayloadTooLargeError, SerializationError
 from flash_nb.jobs import Carried
 from flash_nb.sdk.dependencies import is_published
 from flash_nb.sdk.obstacle import Obstacle, kind_of
+from flash_nb.sdk.secret import secret_in
 from flash_nb.worker.codec import MAIN, EncodeError, Encoder
 from flash_nb.worker.culprit import find_culprit, type_name
 from flash_nb.worker.frames import Buffer
@@ -400,6 +401,8 @@ def _notes(values: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterator[str]
             )
         elif isinstance(values[name], types.FunctionType) and "<" in values[name].__qualname__:
             yield f"{name} travels as bytecode: give it a name with def, for workers of other Python versions"
+        elif secret_in(name, values[name]):
+            yield f"{name} looks like a secret, and travels with every call: give it to the resource, env={{…}}"
 
 
 def find_source(obj: Any) -> Source | None:

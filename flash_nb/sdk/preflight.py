@@ -9,7 +9,6 @@ import sys
 import threading
 import types
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,13 @@ from flash_nb.cells.finding import Code, Finding, Severity
 from flash_nb.cells.plan import Read
 from flash_nb.cells.preflight import allow_fix
 from flash_nb.cells.requirements import requirement_name
-from flash_nb.cells.secret import MOST_SEARCHED, form_of, says_secret
+from flash_nb.cells.secret import form_of
 from flash_nb.errors import CellError, PayloadTooLargeError
 from flash_nb.sdk.capture import Capture, check_size
 from flash_nb.sdk.dependencies import unprovided
 from flash_nb.sdk.obstacle import Obstacle, gpu_of
+from flash_nb.sdk.secret import secret_in
 from flash_nb.sdk.target import Target
-from flash_nb.worker.codec import MAIN
 from flash_nb.worker.culprit import find_part, type_name
 
 _LOCKS = (
@@ -34,7 +33,6 @@ _LOCKS = (
     threading.Semaphore,
     threading.Barrier,
 )
-_MOST_PARTS = 200  # of a value are searched for secrets
 
 
 class Places:
@@ -222,7 +220,7 @@ def _secrets(
     captured: Capture, namespace: Mapping[str, Any], places: Places, allowed: Collection[str]
 ) -> Iterator[Finding]:
     for name in captured.sizes:
-        found = "" if name in allowed else _secret_in(name, namespace[name])
+        found = "" if name in allowed else secret_in(name, namespace[name])
         if found:
             yield Finding("secret", places.line(name), found + places.reader(name), allow_fix(name))
     for name, source in captured.sources.items():
@@ -230,44 +228,3 @@ def _secrets(
         if form:
             message = f"the source of {name} holds what looks like {form}"
             yield Finding("secret", places.line(name), message, allow_fix(name))
-
-
-def _secret_in(name: str, value: Any) -> str:
-    """Say that a value is a secret, or holds one; empty if it does not. The secret itself is not told."""
-    level: list[tuple[str, str, Any]] = [(name, name, value)]
-    left = _MOST_PARTS
-    while level and left > 0:
-        below: list[tuple[str, str, Any]] = []
-        for path, called, part in level[:left]:
-            if said := _says(path, called, part):
-                return said
-            below += _named_parts(path, called, part)
-        left -= len(level)
-        level = below
-    return ""
-
-
-def _says(path: str, called: str, value: Any) -> str:
-    if callable(getattr(type(value), "get_secret_value", None)):  # pydantic's
-        return f"{path} is a {type(value).__name__}"
-    text = value[:MOST_SEARCHED].decode(errors="replace") if isinstance(value, bytes) else value
-    if not isinstance(text, str):
-        return ""
-    if says_secret(called, text[:MOST_SEARCHED]):
-        return f"{path} has the name of a secret"
-    form = form_of(text)
-    return f"{path} looks like {form}" if form else ""
-
-
-def _named_parts(path: str, called: str, value: Any) -> Iterator[tuple[str, str, Any]]:
-    """Yield the path, the name and the value of each part, of plain containers and plain objects."""
-    if isinstance(value, dict):
-        for key, part in islice(value.items(), _MOST_PARTS):
-            shown = "…" if isinstance(key, str) and form_of(key) else repr(key)
-            yield f"{path}[{shown}]", str(key), part
-    elif isinstance(value, (list, tuple)):
-        for index, part in enumerate(value[:_MOST_PARTS]):
-            yield f"{path}[{index}]", called, part
-    elif type(value).__module__ == MAIN and isinstance(attributes := getattr(value, "__dict__", None), dict):
-        for attribute, part in attributes.items():
-            yield f"{path}.{attribute}", attribute, part

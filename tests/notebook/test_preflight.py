@@ -160,6 +160,14 @@ def test_what_only_looks_like_a_secret_and_what_is_allowed(prepared: Kernel) -> 
     assert prepared.value("length") == 7
 
 
+def test_a_function_says_that_it_carries_a_secret(prepared: Kernel) -> None:
+    prepared.run("@remote(CpuLiveServerless(name='w'))\ndef login(): return len(password)").ok()
+    notes = prepared.value("login.carries().notes")
+    assert notes == (
+        "password looks like a secret, and travels with every call: give it to the resource, env={…}",
+    )
+
+
 def test_warnings_are_a_line_each_and_said_once(prepared: Kernel) -> None:
     reply = prepared.remote("kind = type(net).__name__\ncontent = read.read()").ok()
     fix = "send the text itself, or a path that the worker can open"
