@@ -402,7 +402,7 @@ def _notes(values: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterator[str]
         elif isinstance(values[name], types.FunctionType) and "<" in values[name].__qualname__:
             yield f"{name} travels as bytecode: give it a name with def, for workers of other Python versions"
         elif secret_in(name, values[name]):
-            yield f"{name} looks like a secret, and travels with every call: give it to the resource, env={{…}}"
+            yield f"{name} looks like a secret, and goes with every call: give it to the resource, env={{…}}"
 
 
 def find_source(obj: Any) -> Source | None:

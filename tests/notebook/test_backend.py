@@ -67,6 +67,19 @@ def test_one_cell_elsewhere(kernel, cloud):
     assert kernel.run("%flash backend").ok().stdout == "Endpoints are run by: local\n"
 
 
+def test_what_the_image_has_is_not_installed(kernel, cloud):
+    """Runpod's GPU image has PyTorch; the engine, which plays Runpod, would install it if asked to."""
+    kernel.run("%flash backend runpod").ok()
+    cell = "import importlib.util\nif importlib.util.find_spec('torch'): import torch\nimport toolz\nran = 1"
+    reply = kernel.remote(cell, "--gpu ADA_24").ok()
+    assert kernel.value("ran") == 1
+    assert "toolz is not installed here: the newest toolz of PyPI is taken" in reply.stderr
+    assert "torch" not in reply.stderr
+    (record,) = [each for each in reply.displays if each.text == reply.record]
+    assert "toolz" in record.data["text/html"]
+    assert "torch" not in record.data["text/html"]
+
+
 def test_what_exists_and_how_it_ends(kernel, cloud):
     kernel.run("%flash backend runpod").ok()
     kernel.remote("1", "--name ending").ok()

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
-from kernels import Engine, Kernel
+from kernels import Kernel
 
 KEY = "ghp_" + "a1" * 18
 
@@ -66,15 +72,26 @@ ERRORS = {
 
 
 @pytest.fixture(scope="module")
-def prepared(kernel: Kernel) -> Kernel:
+def home() -> Iterator[Path]:
+    """Return where an engine of this module's kernel would be, and end it if there is one."""
+    folder = Path(tempfile.mkdtemp(prefix="fnb-"))
+    yield folder
+    stop = [sys.executable, "-m", "flash_nb", "engine", "stop"]
+    subprocess.run(stop, env={**os.environ, "FLASH_HOME": str(folder)}, capture_output=True, check=False)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def prepared(kernel: Kernel, home: Path) -> Kernel:
+    """Return a kernel that has not run a remote cell; only the last tests of this file do."""
     folder = Path(kernel.value("__import__('os').getcwd()"))
     (folder / "beside.py").write_text("")
-    kernel.run(SETUP).ok()
+    kernel.run(f"import os\nos.environ['FLASH_HOME'] = {str(home)!r}\n{SETUP}").ok()
     return kernel
 
 
 @pytest.mark.parametrize("name", ERRORS)
-def test_each_finding_is_refused_and_nothing_is_sent(prepared: Kernel, engine: Engine, name: str) -> None:
+def test_each_finding_is_refused_and_nothing_is_sent(prepared: Kernel, home: Path, name: str) -> None:
     body, options, ename, says = ERRORS[name]
     reply = prepared.run(f"%%flash_remote {options}\n{body}")
     assert reply.ename == ename
@@ -84,10 +101,10 @@ def test_each_finding_is_refused_and_nothing_is_sent(prepared: Kernel, engine: E
     assert "hunter2" not in reply.traceback
     assert KEY[:8] not in reply.evalue
     assert reply.displays == []
-    assert not any(engine.home.iterdir()), "an engine has been started"
+    assert not any(home.iterdir()), "an engine has been started"
 
 
-def test_all_findings_at_once(prepared: Kernel, engine: Engine) -> None:
+def test_all_findings_at_once(prepared: Kernel, home: Path) -> None:
     reply = prepared.run("%%flash_remote\nlock, numbers\nprint(nowhere)\nslow(big)\nnet, password")
     assert reply.ename == "PreflightError"
     said = [line.partition(" – ")[0] for line in reply.evalue.splitlines()]
@@ -95,10 +112,10 @@ def test_all_findings_at_once(prepared: Kernel, engine: Engine) -> None:
     assert [line[:10] for line in said[1:-1]] == [f"  line {n}: " for n in (2, 2, 3, 4, 4, 5, 5)]
     assert said[-1] == "Nothing was sent."
     assert "  line 5: warning: net is an instance of Net as it was before Net was defined again" in said
-    assert not any(engine.home.iterdir()), "an engine has been started"
+    assert not any(home.iterdir()), "an engine has been started"
 
 
-def test_findings_of_a_worker_with_another_python(prepared: Kernel, engine: Engine) -> None:
+def test_findings_of_a_worker_with_another_python(prepared: Kernel, home: Path) -> None:
     other = "3.10" if prepared.value("sys.version_info[1]") != 10 else "3.11"
     prepared.run(
         f"""
@@ -114,12 +131,11 @@ def test_findings_of_a_worker_with_another_python(prepared: Kernel, engine: Engi
         prepared.run("session.current_session().settings = before").ok()
     assert reply.ename == "SerializationError"
     assert f"and the worker runs Python {other}" in reply.evalue
-    assert not any(engine.home.iterdir()), "an engine has been started"
+    assert not any(home.iterdir()), "an engine has been started"
 
 
-def test_check_of_the_cells_so_far(kernel: Kernel) -> None:
-    kernel.run("ok = 1").ok()
-    shown = kernel.run("%flash check").ok().stdout
+def test_check_of_the_cells_so_far(prepared: Kernel) -> None:
+    shown = prepared.run("%flash check").ok().stdout
     assert "lock['db'][0] cannot be sent" in shown
     assert "--allow-secret password" in shown
     assert "hunter2" not in shown
@@ -164,7 +180,7 @@ def test_a_function_says_that_it_carries_a_secret(prepared: Kernel) -> None:
     prepared.run("@remote(CpuLiveServerless(name='w'))\ndef login(): return len(password)").ok()
     notes = prepared.value("login.carries().notes")
     assert notes == (
-        "password looks like a secret, and travels with every call: give it to the resource, env={…}",
+        "password looks like a secret, and goes with every call: give it to the resource, env={…}",
     )
 
 
