@@ -83,6 +83,12 @@ class Finding:
     fix: str
     severity: Severity = Severity.ERROR
 
+    @classmethod
+    def of_error(cls, code: Code, line: int, error: FlashError) -> Finding:
+        """Return an error of ours as a finding: its message, and its hint as the fix."""
+        fix = (error.hint or "correct it").rstrip(".")
+        return cls(code, line, error.message.rstrip("."), fix[0].lower() + fix[1:])
+
     def __str__(self) -> str:
         return f"line {self.line}: {self.message} – {self.fix}"
 

@@ -6,6 +6,7 @@ Nothing here returns a part of a text, not even its beginning: a finding is show
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Literal
 
 Doubt = Literal["no", "perhaps", "yes"]
@@ -46,6 +47,7 @@ _PIECES = frozenset(
 )
 
 
+@lru_cache(maxsize=4096)  # asked anew for every value of every call
 def doubt(name: str) -> Doubt:
     """Tell whether a name says that it holds a secret.
 

@@ -82,9 +82,23 @@ def parse_line(line: str) -> LineOptions:
     from flash_nb.notebook.options import parse
 
     try:
-        return parse(line)
+        options = parse(line)
     except UsageError as error:
         raise CellError(str(error).removeprefix("%%flash_remote: "), hint="see %%flash_remote?") from None
+    if options.gpus or options.cpu:
+        _check_hardware(options.gpus, options.cpu)
+    return options
+
+
+def _check_hardware(gpus: Sequence[str], cpu: str) -> None:
+    from flash_nb.errors import ResourceError
+    from flash_nb.resources import CpuLiveServerless, LiveServerless
+
+    fields: dict[str, Any] = {"gpus": list(gpus)} if gpus else {"instanceIds": [cpu]}
+    try:
+        (LiveServerless if gpus else CpuLiveServerless)(name="checked", **fields)
+    except ResourceError as error:
+        raise CellError(error.message, hint=error.hint or "see %%flash_remote?") from None
 
 
 def read_cells(path: Path) -> list[Cell]:

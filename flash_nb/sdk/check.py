@@ -75,6 +75,8 @@ class LineOptions(Protocol):
     """What a magic line says, as far as a check asks."""
 
     @property
+    def resource(self) -> str: ...  # noqa: D102
+    @property
     def gpus(self) -> Sequence[str]: ...  # noqa: D102
     @property
     def deps(self) -> Sequence[str]: ...  # noqa: D102
@@ -206,11 +208,10 @@ class _Notebook:
                 return self._read_remote(first, lines), []
             return self._read_here(first, lines), []
         except UnsupportedMagicError as error:
-            message = re.sub(r"^Line \d+, ", "", error.message).rstrip(".")
-            return None, [Finding("magic", error.line, message, (error.hint or "").rstrip("."))]
+            finding = Finding.of_error("magic", error.line, error)
+            return None, [replace(finding, message=re.sub(r"^Line \d+, ", "", finding.message))]
         except CellError as error:
-            fix = error.hint or f"see {REMOTE}?"
-            return None, [Finding("option", 1, error.message.rstrip("."), fix.rstrip("."))]
+            return None, [Finding.of_error("option", 1, error)]
         except SyntaxError as error:
             line = error.lineno or 1
             return None, [Finding("syntax", line, f"it is not Python: {error.msg}", "correct it")]
@@ -224,7 +225,7 @@ class _Notebook:
 
     def _read_here(self, first: str, lines: Sequence[str]) -> _Read | None:
         magic = re.match(r"%%(\w+)", first)
-        if magic and magic[1] in _OTHER_LANGUAGES:
+        if magic and (magic[1] in _OTHER_LANGUAGES or first.endswith("?")):
             return None
         if magic and magic[1] not in _PYTHON_MAGICS:
             nothing = Translated("")
@@ -284,6 +285,10 @@ class _Notebook:
         here = [name for name in inputs if name in self._namespace]
         captured = survey(here, self._namespace)
         places = Places(plan.reads, captured.via)
+        resource = options.resource
+        if resource and resource not in self._names and not self._opaque:
+            message = f"-r names {resource!r}, which is not defined{did_you_mean(resource, self._names)}"
+            yield Finding("undefined", 1, message, "define a resource of that name above")
         for name in inputs:
             if name not in self._names and name not in self._namespace and not self._opaque:
                 near = did_you_mean(name, self._names)

@@ -89,7 +89,7 @@ def check_values(
         check_size(captured.sizes)
     except PayloadTooLargeError as error:
         largest = max(captured.sizes, key=captured.sizes.__getitem__)
-        yield Finding("too-large", places.line(largest), *_parts_of(error))
+        yield Finding.of_error("too-large", places.line(largest), error)
     yield from _secrets(captured, namespace, places, allowed)
 
 
@@ -117,7 +117,7 @@ def check_packages(
         try:
             wanted.add(requirement_name(text))
         except CellError as error:  # noqa: PERF203 - a handful of words
-            yield Finding("option", 1, *_parts_of(error))
+            yield Finding.of_error("option", 1, error)
     said: set[str] = set()
     for module in [*lines, *sorted(captured.modules - lines.keys())]:
         missing = unprovided(module, folder)
@@ -127,12 +127,6 @@ def check_packages(
         line = lines.get(module) or places.line(captured.brought.get(module, ""))
         severity = Severity.WARNING if missing.package else Severity.ERROR
         yield Finding("import", line, missing.message, missing.fix, severity)
-
-
-def _parts_of(error: CellError | PayloadTooLargeError) -> tuple[str, str]:
-    """Return the message and the fix that an error's sentences are."""
-    hint = (error.hint or "").rstrip(".")
-    return error.message.rstrip("."), hint[:1].lower() + hint[1:]
 
 
 # --- obstacles -----------------------------------------------------------------------------------

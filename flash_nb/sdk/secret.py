@@ -11,6 +11,7 @@ from flash_nb.cells.secret import MOST_SEARCHED, form_of, says_secret
 from flash_nb.worker.codec import MAIN
 
 _MOST_PARTS = 200  # of a value are looked at
+_HARMLESS = frozenset({type(None), bool, int, float, complex})
 
 
 def secret_in(name: str, value: Any) -> str:
@@ -45,11 +46,13 @@ def _named_parts(path: str, called: str, value: Any) -> Iterator[tuple[str, str,
     """Yield the path, the name and the value of each part, of plain containers and plain objects."""
     if isinstance(value, dict):
         for key, part in islice(value.items(), _MOST_PARTS):
-            shown = "…" if isinstance(key, str) and form_of(key) else reprlib.repr(key)
-            yield f"{path}[{shown}]", str(key), part
+            if type(part) not in _HARMLESS:
+                shown = "…" if isinstance(key, str) and form_of(key) else reprlib.repr(key)
+                yield f"{path}[{shown}]", str(key), part
     elif isinstance(value, (list, tuple)):
         for index, part in enumerate(value[:_MOST_PARTS]):
-            yield f"{path}[{index}]", called, part
+            if type(part) not in _HARMLESS:
+                yield f"{path}[{index}]", called, part
     elif type(value).__module__ == MAIN and isinstance(attributes := getattr(value, "__dict__", None), dict):
         for attribute, part in attributes.items():
             yield f"{path}.{attribute}", attribute, part

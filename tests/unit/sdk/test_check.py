@@ -49,6 +49,8 @@ CLEAN = {
     "an imported name like a secret": ("import secrets\nfrom a import token as password", REMOTE + "secrets"),
     "a function with a name like a secret": ("def get_password():\n    pass", REMOTE + "get_password()"),
     "torch on a GPU": ("%%flash_remote --gpu ADA_24\nimport torch",),
+    "help, and a resource": ("%%flash_remote?", SETUP, "%%flash_remote -r w --allow-apt\n1"),
+    "hardware": ("%%flash_remote --gpu ADA_24 --gpu AMPERE_80\n1", "%%flash_remote --cpu cpu5c-4-8\n1"),
     "empty": ("", "  \n\n", REMOTE),
 }
 
@@ -68,6 +70,9 @@ BAD = {
     ),
     "--in of nothing": (("%%flash_remote --in nothing\n1",), [(1, 1, "undefined", "error")]),
     "an option": (("# why\n%%flash_remote --gup A\nx",), [(1, 2, "option", "error")]),
+    "a GPU": (("%%flash_remote --gpu AMPER_80\n1",), [(1, 1, "option", "error")]),
+    "a CPU": (("%%flash_remote --cpu cpu9z\n1",), [(1, 1, "option", "error")]),
+    "a resource": (("%%flash_remote -r nothing\n1",), [(1, 1, "undefined", "error")]),
     "a requirement": (("%%flash_remote --deps 'a b c'\n1",), [(1, 1, "option", "error")]),
     "a magic": ((REMOTE + "x = 1\n%cd /tmp",), [(1, 3, "magic", "error")]),
     "syntax": (("x = 1\ny = (2",), [(1, 2, "syntax", "error")]),
