@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flash_nb.jobs import JobOutput
-from flash_nb.sdk.capture import Collector, check_size, unpicklable
+from flash_nb.sdk.capture import Collector, check_size, said, unpicklable
 from flash_nb.worker.codec import EncodeError, encode
 from flash_nb.worker.frames import Buffer, size_of
 
@@ -47,7 +47,7 @@ class Arguments:
         try:
             buffers = encode(value, self._collector.portable, self.modules)
         except EncodeError as error:
-            raise unpicklable(EncodeError(label, error.cause), value) from error.cause
+            raise unpicklable(label, value, said(error)) from error.cause
         self.buffers += buffers
         return len(buffers)
 

@@ -266,9 +266,7 @@ class Collector:
             if obstacle.kind == "remote":
                 raise _no_remote(obstacle.name)
             if obstacle.kind == "unpicklable":
-                assert obstacle.cause is not None
-                error = EncodeError(obstacle.name, obstacle.cause)
-                raise unpicklable(error, self._values[obstacle.name]) from obstacle.cause
+                raise unpicklable(obstacle.name, self._values[obstacle.name], obstacle.said)
         return captured
 
     def survey(self) -> Capture:
@@ -336,7 +334,7 @@ class Collector:
             try:
                 encoder.add(name, self._values[name])
             except EncodeError as error:
-                self._note(Obstacle(name, "unpicklable", self._met, error.cause))
+                self._note(Obstacle(name, "unpicklable", self._met, said(error)))
                 encoder = Encoder(self.portable, watch=self._watch)  # for the others' obstacles and sizes
             else:
                 self._sizes[name] = encoder.sizes[name]
@@ -515,13 +513,18 @@ def _plain(text: str) -> str:
     return translate(body).source
 
 
-def unpicklable(error: EncodeError, value: Any) -> SerializationError:
+def unpicklable(name: str, value: Any, said: str) -> SerializationError:
     """Return the error for a value that cannot be pickled, with the path to the part at fault."""
-    path, culprit = find_culprit(error.name, value)
+    path, culprit = find_culprit(name, value)
     return SerializationError(
-        f"{path} cannot be sent: {type_name(culprit)} objects cannot be pickled ({error.cause}).",
+        f"{path} cannot be sent: {type_name(culprit)} objects cannot be pickled ({said}).",
         hint="Make it on the worker instead, or send the plain data that it is made from.",
     )
+
+
+def said(error: EncodeError) -> str:
+    """Return what pickle said, in a line."""
+    return (str(error.cause).splitlines() or [type(error.cause).__name__])[0]
 
 
 def _megabytes(size: int) -> str:

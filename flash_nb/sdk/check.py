@@ -167,7 +167,7 @@ def check_notebook(
     """
     notebook = _Notebook(parse_line, folder, known, namespace or {})
     read = [(cell, *notebook.read(cell)) for cell in cells]
-    notebook.look_ahead([(cell, found) for cell, found, _ in read if found is not None])
+    notebook.look_ahead(read)
     results = []
     for cell, found, trouble in read:
         if trouble:
@@ -188,7 +188,7 @@ class _Notebook:
         self._namespace = namespace
         self._names = _OF_IPYTHON.union(known)
         self._opaque = False  # names may exist that no text shows
-        self._any_opaque = False
+        self._any_opaque = False  # … or will, further down
         self._coroutines: set[str] = set()
         self._remote: set[str] = set()
         self._imported: dict[str, str] = {}
@@ -241,11 +241,11 @@ class _Notebook:
         """Take a cell as run that could not be read: names may exist from here on that no text shows."""
         self._opaque = True
 
-    def look_ahead(self, cells: Iterable[tuple[Cell, _Read]]) -> None:
+    def look_ahead(self, cells: Iterable[tuple[Cell, _Read | None, Sequence[Finding]]]) -> None:
         """Note which cell binds which name."""
-        for cell, found in cells:
-            self._any_opaque |= found.opaque
-            for name in found.binds:
+        for cell, found, trouble in cells:
+            self._any_opaque |= bool(trouble) or (found is not None and found.opaque)
+            for name in found.binds if found is not None else ():
                 self._binding.setdefault(name, []).append(cell.number)
 
     # --- checking -------------------------------------------------------------------------------
@@ -331,7 +331,7 @@ class _Notebook:
                         message = f"{node.name} reads {name} from outside, and strict=True does not allow it"
                         fix = "pass it as an argument, or import or define it inside"
                         yield Finding("scope", line, message, fix)
-            elif not self._any_opaque and not self._opaque:
+            elif not self._any_opaque:
                 everything = self._names | self._binding.keys()
                 absent = {name for name in reads.lines if name not in everything}
                 missing = missing_names(definition, _paths(node), absent, [definition])

@@ -24,13 +24,13 @@ class Obstacle:
         kind: What it is: pickled code, an open file, a value on this machine's GPU, a class as it was
             before it was defined again, a remote function, or something that cannot be pickled.
         part: The object itself.
-        cause: What pickle said.
+        said: What pickle said. Not its exception: that holds on to all that was being pickled.
     """
 
     name: str
     kind: Kind
     part: Any
-    cause: BaseException | None = None
+    said: str = ""
 
 
 def kind_of(obj: Any) -> Kind | None:

@@ -145,7 +145,7 @@ def _obstacle(
         case "unpicklable":
             code, fix = _advice(part)
             message = f"{where} cannot be sent: {type_name(part)} objects cannot be pickled"
-            yield Finding(code, line, f"{message} ({_first_line(obstacle.cause)})", fix)
+            yield Finding(code, line, f"{message} ({obstacle.said})", fix)
         case "gpu":
             message = f"{where} lives on a GPU of this machine ({gpu_of(part)})"
             fix = f"send {_on_cpu(name, value, path, part)}, and move it back on the worker"
@@ -170,10 +170,6 @@ def not_on_a_worker(name: str, where: str, line: int) -> Finding:
     message = f"{where} is a remote function: code on a worker cannot call it"
     fix = f"call it from the notebook and use its result: result = await {name}(…)"
     return Finding("remote", line, message, fix)
-
-
-def _first_line(cause: BaseException | None) -> str:
-    return (str(cause).splitlines() or [type(cause).__name__])[0]
 
 
 def _advice(part: Any) -> tuple[Code, str]:

@@ -115,6 +115,8 @@ def test_bad(name):
 
 def test_after_a_cell_that_cannot_be_read_names_are_not_judged():
     assert [code for _, _, code, _ in found("y = (2", "y")] == ["syntax"]
+    function = SETUP + "\n@remote(w)\ndef f(x):\n    return y"
+    assert [code for _, _, code, _ in found(function, "y = (2")] == ["syntax"]
 
 
 def test_a_cell_that_may_fail_only_warns():
