@@ -49,18 +49,17 @@ def parse(source: str) -> ast.Module:
 
 
 def check_text(
-    source: str, plan: CellPlan, around: Around, *, allowed: Collection[str] = ()
+    tree: ast.Module, plan: CellPlan, around: Around, *, allowed: Collection[str] = ()
 ) -> Iterator[Finding]:
     """Yield what is wrong with the text of a cell, be it remote or not.
 
     Args:
-        source: Plain Python.
+        tree: It, from `parse`.
         plan: Its plan.
         around: What it finds in the notebook.
         allowed: Names whose secrets may stand in it.
     """
     yield from undefined_names(plan, around)
-    tree = parse(source)
     yield from forgotten_awaits(tree, around.coroutines)
     yield from written_secrets(tree, allowed)
 
@@ -260,15 +259,19 @@ def written_secrets(tree: ast.AST, allowed: Collection[str]) -> Iterator[Finding
     One that goes by a name (a variable, a keyword, a key of a dict) is an error unless that name is
     allowed. Else it is a warning: there would be no name to allow.
     """
-    names = _names_of_texts(tree)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and (form := form_of(node.value)):
-            name = names.get(node, "")
-            message = f"{name or 'a text'} looks like {form}, and stands in the notebook"
-            if name and name not in allowed:
-                yield Finding("secret", node.lineno, message, allow_fix(name))
-            elif not name:
-                yield Finding("secret", node.lineno, message, ENV_FIX, Severity.WARNING)
+    forms = {
+        node: form
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and (form := form_of(node.value))
+    }
+    names = _names_of_texts(tree) if forms else {}
+    for node, form in forms.items():
+        name = names.get(node, "")
+        message = f"{name or 'a text'} looks like {form}, and stands in the notebook"
+        if name and name not in allowed:
+            yield Finding("secret", node.lineno, message, allow_fix(name))
+        elif not name:
+            yield Finding("secret", node.lineno, message, ENV_FIX, Severity.WARNING)
 
 
 def _names_of_texts(tree: ast.AST) -> Mapping[ast.AST, str]:

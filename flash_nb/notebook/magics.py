@@ -126,12 +126,13 @@ class FlashMagics(Magics):
         self, text: CellText, plan: CellPlan, chosen: CellOptions, resource: ServerlessResource
     ) -> None:
         from flash_nb.cells.finding import refuse
-        from flash_nb.cells.preflight import check_text
+        from flash_nb.cells.preflight import check_text, parse
         from flash_nb.notebook.definitions import define
         from flash_nb.notebook.preflight import known_around
 
         around = known_around(plan, self._known_names(), self._shell.user_ns)
-        refuse([*check_text(text.translated.source, plan, around, allowed=chosen.allowed_secrets)])
+        tree = parse(text.translated.source)
+        refuse([*check_text(tree, plan, around, allowed=chosen.allowed_secrets)])
         if not plan.definitions:
             raise UsageError("%%flash_remote --define: the cell defines no function and no class")
         define(text, plan, chosen, resource, self._shell.user_ns)

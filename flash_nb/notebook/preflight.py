@@ -74,11 +74,12 @@ def inspect_cell(
     inputs = plan.inputs if options.inputs is None else options.inputs
     captured = survey([name for name in inputs if name in namespace], namespace)
     places = Places(plan.reads, captured.via)
-    lines = import_lines(parse(text.source))
+    tree = parse(text.source)
+    lines = import_lines(tree)
     explicit = (*options.deps, *text.dependencies)
     findings = [
         *_missing_inputs(options, namespace),
-        *check_text(text.source, plan, around, allowed=options.allowed_secrets),
+        *check_text(tree, plan, around, allowed=options.allowed_secrets),
         *check_packages(lines, explicit, captured, places, target),
         *check_values(captured, namespace, places, target=target, allowed=options.allowed_secrets),
     ]

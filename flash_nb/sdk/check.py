@@ -271,7 +271,7 @@ class _Notebook:
         coroutines = self._coroutines if found.options is None else self._coroutines - self._remote
         around = Around(frozenset(self._names), frozenset(coroutines), below)
         allowed = found.options.allowed_secrets if found.options else ()
-        for each in check_text(found.text.source, plan, around, allowed=allowed):
+        for each in check_text(found.tree, plan, around, allowed=allowed):
             if each.code in {"undefined", "below"} and self._opaque:
                 continue
             if each.code == "secret" and found.options is None:

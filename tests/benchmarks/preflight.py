@@ -85,7 +85,7 @@ best, summary
 def main() -> None:
     """Measure, and print a table."""
     from flash_nb.cells.plan import plan_cell
-    from flash_nb.cells.preflight import check_text
+    from flash_nb.cells.preflight import check_text, parse
     from flash_nb.cells.shell import Translated
     from flash_nb.notebook.options import CellOptions
     from flash_nb.notebook.preflight import inspect_cell, known_around
@@ -107,7 +107,7 @@ def main() -> None:
     rows: dict[str, Callable[[], Any]] = {
         "the whole preflight": whole,
         "of it: names in and out": lambda: plan_cell(CELL, known),
-        "of it: the text": lambda: list(check_text(CELL, plan, around)),
+        "of it: the text": lambda: list(check_text(parse(CELL), plan, around)),
         "of it: encoding the values, which are then sent": lambda: survey(plan.inputs, namespace),
     }
     print(f"{CELL.count(chr(10)) - 1} lines, {len(plan.inputs)} names in, {size / 1e6:.1f} MB of values\n")

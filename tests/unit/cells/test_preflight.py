@@ -32,7 +32,7 @@ AROUND = Around(frozenset({"f", "data", "treshold"}), frozenset({"f"}), {"later"
 
 
 def findings(source, around=AROUND, **options):
-    return in_order(check_text(source, plan_cell(source, around.names), around, **options))
+    return in_order(check_text(parse(source), plan_cell(source, around.names), around, **options))
 
 
 # source -> the message and the fix of its only finding, at line 2
