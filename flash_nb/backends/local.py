@@ -452,7 +452,7 @@ class LocalBackend:
 
     async def offers(self) -> Offers:
         """Return the shipped prices: here nothing costs anything."""
-        return shipped_offers("simulated on this machine, where nothing is paid")
+        return shipped_offers("simulated on this machine: nothing is paid", is_simulated=True)
 
     async def delete(self, endpoint_id: str) -> None:
         """Delete an endpoint of the engine; its unfinished jobs are cancelled."""

@@ -2,6 +2,8 @@
 
 Modules: `magics` (parse, call, return), `options` (the magic's options), `namespace` (names out of
 the notebook and back), `cell_job` (one remote cell, from text to outcome), `record` (the job record,
-pure rendering), `asyncio_run` (``asyncio.run`` at the top level of a cell),
+pure rendering), `default` (what a bare cell runs on), `choosing` (the commands that choose it),
+`selection` (what is chosen: values and rules), `choices` (how that looks, pure rendering), `picker` (its
+widgets), `asyncio_run` (``asyncio.run`` at the top level of a cell),
 `magic_line` (comments above ``%%flash_remote``).
 """

@@ -17,7 +17,7 @@ from typer.main import get_command
 
 from flash_nb.cli.app import app as cli
 from flash_nb.errors import FlashError, did_you_mean
-from flash_nb.notebook import check, cost, jobs
+from flash_nb.notebook import check, choosing, cost, jobs
 from flash_nb.sdk.session import current_session
 from flash_nb.settings import BACKENDS
 
@@ -51,7 +51,17 @@ def backend(
     typer.echo(f"Endpoints are run by: {chosen.name}")
 
 
-for _command in (jobs.wait, jobs.cancel, jobs.retry, jobs.logs, jobs.attach, check.check, cost.cost):
+for _command in (
+    jobs.wait,
+    jobs.cancel,
+    jobs.retry,
+    jobs.logs,
+    jobs.attach,
+    check.check,
+    cost.cost,
+    choosing.use,
+    choosing.pick,
+):
     app.command()(_command)
 
 

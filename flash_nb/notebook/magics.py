@@ -6,6 +6,7 @@ imported by the first remote cell.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from flash_nb.resources.serverless import ServerlessResource
 
 DEFAULT_NAME = "notebook"
-DEFAULT_IDLE_TIMEOUT_S = 300
 PLACES = {"local": "local engine", "runpod": "Runpod"}
 
 
@@ -44,7 +44,8 @@ class FlashMagics(Magics):
         """Run a command of ``flash``, such as ``%flash endpoints``.
 
         ``%flash backend`` says who runs endpoints, and ``%flash backend local|runpod|auto`` chooses it for
-        this notebook. All others are those of the command line: ``%flash --help``
+        this notebook; ``%flash pick`` and ``%flash use`` choose what a bare ``%%flash_remote`` runs on. All
+        commands: ``%flash --help``
         """
         from flash_nb.notebook.commands import run
 
@@ -55,7 +56,7 @@ class FlashMagics(Magics):
         # Its docstring, which `%%flash_remote?` shows, is the usage text: see below.
         from flash_nb.notebook import cell_job
 
-        chosen = options.parse(line)
+        chosen = self._with_default_deps(options.parse(line))
         text = cell_job.CellText.of(line, cell, self._name_code)
         plan = cell_job.plan(text, self._known_names())
         resource = self._resource(chosen)
@@ -139,6 +140,12 @@ class FlashMagics(Magics):
 
     # --- what a cell sees ---------------------------------------------------------------------
 
+    def _with_default_deps(self, chosen: CellOptions) -> CellOptions:
+        default = self.notebook.default
+        if default is None or not chosen.is_bare:
+            return chosen
+        return replace(chosen, deps=(*chosen.deps, *default.deps))
+
     def _known_names(self) -> frozenset[str]:
         from flash_nb.notebook.namespace import known_names
 
@@ -158,23 +165,13 @@ class FlashMagics(Magics):
         return name
 
     def _resource(self, chosen: CellOptions) -> ServerlessResource:
-        from flash_nb.errors import did_you_mean
-        from flash_nb.resources.serverless import ServerlessResource
+        from flash_nb.notebook.default import held_resource
 
         if chosen.resource:
-            found = self._shell.user_ns.get(chosen.resource)
-            if not isinstance(found, ServerlessResource):
-                held = [n for n, v in self._shell.user_ns.items() if isinstance(v, ServerlessResource)]
-                raise UsageError(
-                    f"%%flash_remote: no resource is called {chosen.resource!r}"
-                    f"{did_you_mean(chosen.resource, held)}"
-                )
-            if found.is_load_balanced or not found.is_live:
-                raise UsageError(
-                    f"%%flash_remote: {chosen.resource} is a {type(found).__name__}, which takes no cells.\n"
-                    "Run the cell on a LiveServerless or a CpuLiveServerless."
-                )
-            return found
+            return held_resource(self._shell.user_ns, chosen.resource, "%%flash_remote")
+        default = self.notebook.default
+        if chosen.is_bare and default is not None:
+            return default.current(self._shell.user_ns)
         key = (chosen.name, chosen.cpu, *chosen.gpus)
         if key not in self._resources:
             self._resources[key] = _make_resource(chosen)
@@ -196,12 +193,13 @@ class RemoteValue:
 
 def _make_resource(chosen: CellOptions) -> ServerlessResource:
     from flash_nb.errors import ResourceError
+    from flash_nb.notebook.default import IDLE_TIMEOUT_S
     from flash_nb.resources import CpuLiveServerless, LiveServerless
 
     hardware = "-".join(chosen.gpus) or chosen.cpu
     fields: dict[str, Any] = {
         "name": chosen.name or "-".join(filter(None, (DEFAULT_NAME, hardware.lower()))),
-        "idleTimeout": DEFAULT_IDLE_TIMEOUT_S,
+        "idleTimeout": IDLE_TIMEOUT_S,
     }
     try:
         if chosen.gpus:
@@ -231,13 +229,14 @@ def load(shell: InteractiveShell) -> None:
 
 
 def unload(shell: InteractiveShell) -> None:
-    """Take back what `load` did."""
+    """Take back what `load` did, and close what is open."""
     from flash_nb.notebook.asyncio_run import rewrite
     from flash_nb.notebook.magic_line import hoist
 
     magics = getattr(shell, "_flash_magics", None)
     if magics is None:
         return
+    magics.notebook.close()
     shell.events.unregister("pre_run_cell", magics.notebook.before_cell)
     shell.ast_transformers.remove(magics.notebook.waiting)
     shell.input_transformers_cleanup.remove(hoist)

@@ -14,6 +14,8 @@ from flash_nb.notebook.pending import Pending, WaitBeforeReads
 
 if TYPE_CHECKING:
     from flash_nb.notebook.cell_job import CellJob
+    from flash_nb.notebook.default import Default
+    from flash_nb.notebook.picker import Picker
     from flash_nb.sdk.board import Origin
 
 
@@ -24,12 +26,16 @@ class Notebook:
         shell: IPython's.
         left: Jobs of cells whose end nobody waits for: of detached cells, of interrupted ones.
         waiting: Has cells that read the names of these jobs wait for them.
+        default: What a cell runs on that does not say it; None for a CPU.
+        picker: The picker that is open, if one is.
     """
 
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
         self.left: list[CellJob] = []
         self.waiting = WaitBeforeReads(shell.user_ns)
+        self.default: Default | None = None
+        self.picker: Picker | None = None
         self._cell = ""
 
     @property
@@ -71,6 +77,12 @@ class Notebook:
         """Leave a job alone, unless it is over."""
         if not job.collect():
             self.left.append(job)
+
+    def close(self) -> None:
+        """Close the picker: a saved notebook must not hold a view without its model."""
+        picker, self.picker = self.picker, None
+        if picker is not None:
+            picker.close()
 
     def wait_for(self, names: Iterable[str]) -> None:
         """Wait until names of detached cells are bound.

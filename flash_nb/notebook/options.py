@@ -37,6 +37,11 @@ class CellOptions:
     max_cost: float | None = None
     allowed_secrets: tuple[str, ...] = ()
 
+    @property
+    def is_bare(self) -> bool:
+        """True if it does not say what the cell runs on."""
+        return not (self.resource or self.gpus or self.cpu or self.name)
+
 
 class _Parser(argparse.ArgumentParser):
     """Reports mistakes as IPython does: one line, no traceback, no exit."""
@@ -52,16 +57,17 @@ class _Parser(argparse.ArgumentParser):
         return parsed
 
 
-def _names(text: str) -> tuple[str, ...]:
+def names(text: str) -> tuple[str, ...]:
+    """Return the words of a comma list."""
     return tuple(name for name in (part.strip() for part in text.split(",")) if name)
 
 
 def _identifiers(text: str) -> tuple[str, ...]:
-    names = _names(text)
-    for name in names:
+    found = names(text)
+    for name in found:
         if not name.isidentifier():
             raise argparse.ArgumentTypeError(f"{name!r} is not a name")
-    return names
+    return found
 
 
 def _seconds(text: str) -> float:
@@ -111,12 +117,12 @@ def parser() -> argparse.ArgumentParser:
     moves = made.add_argument_group("what moves")
     moves.add_argument(
         "--deps",
-        type=_names,
+        type=names,
         default=(),
         metavar="a,b",
         help="packages to install, beside those that the cell imports",
     )
-    moves.add_argument("--system-deps", type=_names, default=(), metavar="a,b", help="system packages")
+    moves.add_argument("--system-deps", type=names, default=(), metavar="a,b", help="system packages")
     moves.add_argument("--allow-apt", action="store_true", help="install missing system packages with apt")
     moves.add_argument(
         "--in", dest="inputs", type=_identifiers, metavar="a,b", help="names to send, instead of those found"

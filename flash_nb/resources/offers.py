@@ -30,12 +30,14 @@ class Offers:
         table: The groups and their prices.
         stock: By group, the stock of each data center that has its cards; empty if it is not known.
         is_live: Runpod said so just now; else `table` is the one that comes with this release.
+        is_simulated: There are no GPUs, and nothing is paid.
         note: What a reader of the prices must know, such as why they are not live; may be empty.
     """
 
     table: PriceTable
     stock: Mapping[str, Mapping[str, Stock]] = field(default_factory=dict)
     is_live: bool = False
+    is_simulated: bool = False
     note: str = ""
 
     def stock_of(self, group: str, datacenter: str = "") -> Stock | None:
@@ -52,6 +54,6 @@ class Offers:
         return max(centers.values(), key=LEVELS.index, default=Stock.NONE)
 
 
-def shipped_offers(note: str) -> Offers:
+def shipped_offers(note: str, *, is_simulated: bool = False) -> Offers:
     """Return the shipped prices, without stock."""
-    return Offers(shipped(), note=note)
+    return Offers(shipped(), note=note, is_simulated=is_simulated)

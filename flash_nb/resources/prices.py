@@ -2,8 +2,8 @@
 
 The shipped table is for estimates without a network; `flash_nb.backends` asks the service for a newer
 one. Runpod bills a *flex* worker, which is there only while there is work, for each second from its
-start until it ends, idling included. That is the price here; its discounted *active* workers
-(``workersMin``) cost less, and no table of ours says how much.
+start until it ends, idling included. That is the price here, also for *active* workers (``workersMin``):
+Runpod's discounts on those are a matter of contract.
 
 No price of a CPU instance is here: we have no source with a date for one.
 """

@@ -204,7 +204,7 @@ class OpenNotebook:
         """Save, and wait until the file is written."""
         before = self.file.stat().st_mtime_ns
         self._choose("File", "Save Notebook")
-        self._wait(lambda: self.file.stat().st_mtime_ns != before, "it was not saved")
+        self._wait(lambda: self.file.stat().st_mtime_ns != before and self._is_whole(), "it was not saved")
 
     def screenshot(self, name: str) -> None:
         """Keep a picture of the page."""
@@ -214,6 +214,14 @@ class OpenNotebook:
         """Tell whether the page is connected to an idle kernel; before, it would ask which one."""
         kernels = [s["kernel"] for s in self.lab.request("GET", "api/sessions") if s["path"] == self.name]
         return any(kernel["connections"] and kernel["execution_state"] == "idle" for kernel in kernels)
+
+    def _is_whole(self) -> bool:
+        """Tell whether the file is not just being written."""
+        try:
+            json.loads(self.file.read_text())
+        except ValueError:
+            return False
+        return True
 
     def _wait(self, condition: Callable[[], bool], otherwise: str) -> None:
         """Wait for something that the page does not show."""

@@ -92,6 +92,7 @@ class Kernel:
         self._client = client
         self._manager = manager
         self._replies: dict[str, Reply] = {}
+        self.widgets: dict[str, dict[str, Any]] = {}  # the state of each widget that is open
 
     def run(self, code: str, timeout: float = TIMEOUT_S) -> Reply:
         """Execute a cell and wait for its end."""
@@ -156,6 +157,32 @@ class Kernel:
         except (ValueError, SyntaxError):
             return text
 
+    def widget(self, **state: Any) -> str:
+        """Return the id of the one open widget that has this in its state."""
+        found = [key for key, held in self.widgets.items() if state.items() <= held.items()]
+        assert len(found) == 1, f"{len(found)} widgets have {state}"
+        return found[0]
+
+    def set(self, widget: str, value: Any, *, trait: str = "value") -> None:
+        """Give a widget a value as somebody does in a front end."""
+        self.widgets[widget][trait] = value
+        self._tell(widget, {"method": "update", "state": {trait: value}, "buffer_paths": []})
+
+    def click(self, button: str) -> None:
+        """Click a button, by its text."""
+        self._tell(self.widget(description=button), {"method": "custom", "content": {"event": "click"}})
+
+    def listen(self) -> None:
+        """Take one message of those that no cell waits for."""
+        self._take_output(TIMEOUT_S)
+
+    def _tell(self, widget: str, data: dict[str, Any]) -> None:
+        message = self._client.session.msg("comm_msg", {"comm_id": widget, "data": data})
+        self._client.shell_channel.send(message)
+        reply = self._note(message["header"]["msg_id"])
+        reply.status = "ok"  # there is no reply to it
+        self.wait(reply)
+
     def interrupt(self) -> None:
         """Press the stop button."""
         self._manager.interrupt_kernel()
@@ -191,6 +218,12 @@ class Kernel:
             message = self._client.get_iopub_msg(timeout=timeout)
         except queue.Empty:
             return
+        if message["msg_type"].startswith("comm_"):
+            self._receive_comm(message["msg_type"], message["content"])
+            return
+        if message["msg_type"] == "update_display_data":  # whoever caused it: a front end goes by the id
+            self._update(message["content"])
+            return
         reply = self._replies.get(message["parent_header"].get("msg_id"))
         if reply is not None:
             self._receive(reply, message["msg_type"], message["content"])
@@ -198,9 +231,6 @@ class Kernel:
     def _receive(self, reply: Reply, kind: str, content: dict[str, Any]) -> None:
         if kind == "status":
             reply.idle = content["execution_state"] == "idle"
-            return
-        if kind == "update_display_data":
-            self._update(content)
             return
         if kind == "clear_output":
             reply.clear_next = True
@@ -212,6 +242,15 @@ class Kernel:
             return
         _clear(reply)
         reply.order.append(_add(reply, kind, content))
+
+    def _receive_comm(self, kind: str, content: dict[str, Any]) -> None:
+        comm, data = content["comm_id"], content.get("data", {})
+        if kind == "comm_open" and content["target_name"] == "jupyter.widget":
+            self.widgets[comm] = data["state"]
+        elif kind == "comm_close":
+            self.widgets.pop(comm, None)
+        elif data.get("method") == "update":
+            self.widgets[comm] |= data["state"]
 
     def _update(self, content: dict[str, Any]) -> None:
         for reply in self._replies.values():

@@ -124,3 +124,31 @@ def test_the_key_is_in_no_output_and_no_variable(kernel, cloud):
     finally:
         kernel.run("os.environ['RUNPOD_API_KEY'] = good; s.current_session()._backends.pop('runpod', None)")
         kernel.run("get_ipython().run_line_magic('xmode', 'Context')")
+
+
+def test_prices_and_stock_are_live(kernel, cloud):
+    kernel.run("%flash backend runpod").ok()
+    (shown,) = kernel.run("%flash pick live").ok().displays
+    assert "Prices and stock live from Runpod's catalog, 20" in shown.text
+    assert "high" in shown.text
+    kernel.set(kernel.widget(description="AMPERE_80"), True)
+    kernel.click("Use")
+    assert "✓ live is this notebook's default" in shown.text
+    assert "live from Runpod" in shown.data["text/html"]
+    record = kernel.remote("1").ok().record
+    assert ("on live" in record, "simulated" in record) == (True, False)
+    kernel.run("%flash use --none").ok()
+
+
+def test_without_a_key_the_shipped_prices_are_shown(kernel, cloud):
+    kernel.run("from flash_nb.sdk.session import Session, current_session, set_session").ok()
+    kernel.run("key, before = os.environ.pop('RUNPOD_API_KEY'), current_session()").ok()
+    kernel.run("from flash_nb.settings import load; import dataclasses").ok()
+    kernel.run("set_session(Session(dataclasses.replace(load(), backend='runpod')))").ok()
+    try:
+        (shown,) = kernel.run("%flash pick").ok().displays
+        assert "Prices of 20" in shown.text
+        assert "and there is none" in shown.text
+        kernel.click("Close")
+    finally:
+        kernel.run("os.environ['RUNPOD_API_KEY'] = key; set_session(before)").ok()
