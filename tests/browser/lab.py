@@ -206,6 +206,10 @@ class OpenNotebook:
         self._choose("File", "Save Notebook")
         self._wait(lambda: self.file.stat().st_mtime_ns != before and self._is_whole(), "it was not saved")
 
+    def shut_kernel_down(self) -> None:
+        """Use the menu as a user does."""
+        self._choose("Kernel", "Shut Down Kernel")
+
     def screenshot(self, name: str) -> None:
         """Keep a picture of the page."""
         self.page.screenshot(path=self.screenshots / f"{name}.png")

@@ -81,7 +81,7 @@ def test_with_the_keyboard_alone(notebook: Notebook, lab: LabServer) -> None:
     keyboard.type("60")
     use = picker.get_by_role("button", name="Use", exact=True)
     tab_to(use)
-    expect(picker).to_contain_text("$0.07 idling 1 min after it")
+    expect(picker).to_contain_text("$0.070 idling 1 min after it")
     keyboard.press("Enter")
     expect(picker).to_have_count(0)
     expect(opened.output(1)).to_contain_text("✓ train is this notebook's default · H100 80 GB (ADA_80_PRO)")
@@ -142,5 +142,13 @@ def test_closed_with_the_extension(notebook: Notebook) -> None:
     opened = notebook([*CELLS[:2], "%unload_ext flash_nb"])
     open_picker(opened)
     opened.run_cell(2)
+    expect(opened.output(1)).to_have_text(CLOSED)
+    saves_no_widget(opened)
+
+
+def test_closed_with_the_kernel(notebook: Notebook) -> None:
+    opened = notebook(CELLS)
+    open_picker(opened)
+    opened.shut_kernel_down()
     expect(opened.output(1)).to_have_text(CLOSED)
     saves_no_widget(opened)

@@ -89,9 +89,9 @@ def test_a_default_defines_functions_too(kernel: Kernel) -> None:
         ("use --gpu ADA_24 --workers 3:1", "workersMin=3 must not be more than workersMax=1"),
         ("use --gpu ADA_24 --workers few", "--workers 'few' is neither MIN:MAX nor MAX"),
         ("use --gpu ADA_24 --worker 0:3", "No such option: --worker"),
-        ("use --gpu ADA_24 --idle soon", "'soon' is not a valid int"),
+        ("use --gpu ADA_24 --idle soon", "Invalid value for '--idle'"),
         ("use --gpu ADA_24 --env NO_SUCH_VARIABLE", "NO_SUCH_VARIABLE: not set in the environment"),
-        ("pick my gpu", "unexpected extra argument (gpu)"),
+        ("pick my gpu", "unexpected extra argument"),
         ("pick 3", "'3' is no name for a variable"),
     ],
 )
