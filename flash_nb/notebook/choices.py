@@ -25,7 +25,10 @@ _STOCK = {
     Stock.LOW: ("●○○", "low", AMBER),
     Stock.NONE: ("○○○", "none", RED),
 }
-_TABLE = "color:inherit;border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums;white-space:nowrap"
+_TABLE = (
+    "color:inherit;border-collapse:collapse;font-size:13px;"
+    "font-variant-numeric:tabular-nums;white-space:nowrap"
+)
 _CELL = (
     f"height:{ROW_PX}px;line-height:{ROW_PX}px;padding:0 12px 0 0;min-width:{{width}}px;text-align:{{align}}"
 )
