@@ -30,7 +30,7 @@ class Settings:
 
     Attributes:
         home: Folder of the engine's state (``FLASH_HOME``); one engine per home.
-        cache: Folder of worker environments (``FLASH_CACHE``), shared by all homes.
+        cache: Folder of worker environments and kept results (``FLASH_CACHE``), shared by all homes.
         python: Interpreter of workers (``FLASH_PYTHON``): a path or a version such as "3.12".
             Default: the one that runs the notebook.
         engine_idle_s: Seconds without kernels, jobs and workers after which the engine ends
@@ -64,6 +64,11 @@ class Settings:
     def log_file(self) -> Path:
         """The engine's log."""
         return self.home / "engine.log"
+
+    @property
+    def results(self) -> Path:
+        """Where results of cells with ``--cache`` are kept."""
+        return self.cache / "results"
 
     @property
     def engine_url(self) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flash_nb.cli import check, demo, endpoints, engine, login
+from flash_nb.cli import cache, check, demo, endpoints, engine, login
 from flash_nb.errors import FlashError
 from flash_nb.version import __version__
 
@@ -20,6 +20,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(engine.app, name="engine")
+app.add_typer(cache.app, name="cache")
 app.command("check")(check.check)
 app.command("demo")(demo.demo)
 app.command("login")(login.login)

@@ -198,6 +198,17 @@ class ServerlessResource(Declared):
         volume = self.networkVolume.wire() if self.networkVolume else None
         return _digest([self._settings(), self._template_wire("") or self.templateId, volume])
 
+    @property
+    def result_hash(self) -> str:
+        """A hash of what a result may depend on: machines, image, variables, template and volume.
+
+        The name, the place, the scaling and the time-outs are left out: two resources that differ in
+        nothing else compute the same.
+        """
+        volume = self.networkVolume.wire() if self.networkVolume else self.networkVolumeId
+        template = self._template_wire("") or {"id": self.templateId, "image": self.image}
+        return _digest([self._machines(), {**template, "name": ""}, volume])
+
     def wire(self) -> dict[str, Any]:
         """Return the input of Runpod's `saveEndpoint`.
 

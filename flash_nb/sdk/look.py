@@ -1,4 +1,4 @@
-"""How the states of work look to people: a sign, a word and a colour; and durations.
+"""How the states of work look to people: a sign, a word and a colour; and durations and sizes.
 
 The colours are middle tones, readable on light and on dark. They are not the theme's own
 ``var(--jp-…)``: JupyterLab's sanitizer removes those from a notebook that is not trusted. A state is
@@ -49,3 +49,15 @@ def human_time(seconds: float) -> str:
         (f"{hours} h", minutes and f"{minutes} min") if hours else (f"{minutes} min", rest and f"{rest} s")
     )
     return f"{large} {small}" if small else large
+
+
+def human_size(size: int) -> str:
+    """Return a size in decimal units: ``512 B``, ``7.0 MB``, ``780 MB``."""
+    if size < 1000:  # noqa: PLR2004 - the step of decimal units
+        return f"{size} B"
+    value = float(size)
+    for unit in ("KB", "MB", "GB", "TB"):
+        value /= 1000
+        if value < 999.5 or unit == "TB":  # noqa: PLR2004 - from here on it would round to 1000
+            break
+    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"  # noqa: PLR2004 - two digits

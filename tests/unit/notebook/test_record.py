@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flash_nb.jobs import JobStatus
-from flash_nb.notebook.record import JobView, ValueSize, human_size, render_html, render_text
-from flash_nb.sdk.look import human_time
+from flash_nb.notebook.record import JobView, ValueSize, render_html, render_text
+from flash_nb.sdk.look import human_size, human_time
 
 DONE = JobView(
     title="train_model",
