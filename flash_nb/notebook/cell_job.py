@@ -34,6 +34,7 @@ from flash_nb.jobs import (
     StatusEvent,
 )
 from flash_nb.notebook.budget import Budget, budget_of, timeout_s
+from flash_nb.notebook.cell_cache import CellCache, kept_text, saved_text
 from flash_nb.notebook.namespace import bind
 from flash_nb.notebook.options import CellOptions
 from flash_nb.notebook.pending import Pending
@@ -43,11 +44,13 @@ from flash_nb.resources.prices import Rate
 from flash_nb.resources.serverless import ServerlessResource
 from flash_nb.sdk import money, outputs
 from flash_nb.sdk.board import Origin
+from flash_nb.sdk.cache import Kept
 from flash_nb.sdk.capture import Capture, Source
 from flash_nb.sdk.job import Job
 from flash_nb.sdk.ledger import Entry
 from flash_nb.sdk.session import Session
 from flash_nb.sdk.target import Target
+from flash_nb.worker.frames import Buffer
 from flash_nb.worker.namespace import Item, attribute, remember_source
 
 HEARTBEAT_S = 0.1
@@ -220,6 +223,7 @@ class CellJob:
         view: What there is to show of it before it runs.
         outputs: The names that it is to bring back.
         definitions: The functions and classes that its end defines here.
+        cache: Keeps its result. Default: nobody.
     """
 
     def __init__(
@@ -231,7 +235,9 @@ class CellJob:
         *,
         outputs: Sequence[str],
         definitions: Sequence[Item],
+        cache: CellCache | None = None,
     ) -> None:
+        self._cache = cache
         self._session = session
         self._namespace = namespace
         self._show_record = show_record
@@ -265,6 +271,7 @@ class CellJob:
         show_record: ShowRecord,
         *,
         place: str = "",
+        cache: CellCache | None = None,
     ) -> CellJob:
         """Make the job of a prepared cell.
 
@@ -275,12 +282,14 @@ class CellJob:
             namespace: The user's.
             show_record: As above.
             place: Who runs it, where that is to be said.
+            cache: Keeps its result. Default: nobody.
         """
         view = JobView(
             title=cell.options.name or "cell",
             status=JobStatus.IN_QUEUE,
             resource=resource.name,
             place=place,
+            cache=_not_kept(cache),
             live=True,
             hardware=resource.describe(),
             dependencies=cell.requirements,
@@ -289,7 +298,15 @@ class CellJob:
                 for name, size in cell.captured.sizes.items()
             ),
         )
-        return cls(session, namespace, show_record, view, outputs=cell.outputs, definitions=cell.definitions)
+        return cls(
+            session,
+            namespace,
+            show_record,
+            view,
+            outputs=cell.outputs,
+            definitions=cell.definitions,
+            cache=cache,
+        )
 
     @classmethod
     def again(
@@ -389,6 +406,22 @@ class CellJob:
         self._session.ledger.began(replace(entry, submitted_at=time.time()))
         self._stand_in()
         self._leave("runs again")
+
+    def replay(self, kept: Kept) -> None:
+        """Have the outcome of a former run: its outputs, its names, and a record that says so."""
+        self.view = replace(
+            self.view,
+            status=JobStatus.COMPLETED,
+            live=False,
+            cache=saved_text(kept, time.time()),
+            dependencies=(),
+            inputs=(),
+        )
+        self._show(force=True)
+        for event in kept.shown:
+            self._present(event)
+        self._bind(kept.result, kept.buffers)
+        self._show(force=True)
 
     def wait(self) -> None:
         """Show what arrives until the job is over.
@@ -546,10 +579,13 @@ class CellJob:
 
     def _present(self, event: JobEvent) -> None:
         """Show what the job shows, and bind what it brings."""
+        if self._cache is not None:
+            self._cache.note(event)
         match event:
             case FinishedEvent():
                 if event.result is not None:
-                    self._bind(event, event.result)
+                    self._bind(event.result, event.buffers)
+                    self._keep(event)
                 if not self.view.unbound:
                     self._session.ledger.collected(self.job.id)
                     self._session.received(self.job.id, self._backend)
@@ -562,7 +598,12 @@ class CellJob:
             case _:
                 outputs.show(event)
 
-    def _bind(self, event: FinishedEvent, result: dict[str, Any]) -> None:
+    def _keep(self, event: FinishedEvent) -> None:
+        if self._cache is not None and event.info.status is JobStatus.COMPLETED:
+            size = self._cache.keep(event, self._cost())
+            self.view = replace(self.view, cache=_not_kept(self._cache), kept=kept_text(size) if size else "")
+
+    def _bind(self, result: dict[str, Any], buffers: Sequence[Buffer]) -> None:
         rebound = {
             name: self._namespace[name]
             for name, stand_in in self._stand_ins.items()
@@ -572,7 +613,7 @@ class CellJob:
             self._namespace,
             items=result["namespace"],
             definitions=[item for item in self._definitions if item["name"] in result.get("defined", ())],
-            buffers=event.buffers[: result["counts"][0]],
+            buffers=buffers[: result["counts"][0]],
             changed=result.get("changed", ()),
             deleted=result.get("deleted", ()),
         )
@@ -606,3 +647,7 @@ class CellJob:
         if self._rate is None or not seconds:
             return ""
         return money.amount(self._rate, seconds).told(self._backend)
+
+
+def _not_kept(cache: CellCache | None) -> str:
+    return f"not cached: {cache.problem}" if cache is not None and cache.problem else ""

@@ -24,7 +24,7 @@ from flash_nb.settings import BACKENDS
 if TYPE_CHECKING:
     from flash_nb.notebook.notebook import Notebook
 
-HERE = frozenset({"login", "endpoints", "down"})
+HERE = frozenset({"cache", "login", "endpoints", "down"})
 """Commands of the command line that run in this process: they need no event loop of this thread."""
 
 OF_A_BACKEND = frozenset({"endpoints", "down"})

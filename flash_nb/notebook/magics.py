@@ -19,7 +19,8 @@ from flash_nb.notebook.notebook import Notebook
 if TYPE_CHECKING:
     from flash_nb.cells.plan import CellPlan
     from flash_nb.jobs import DisplayEvent
-    from flash_nb.notebook.cell_job import CellText
+    from flash_nb.notebook.cell_cache import CellCache
+    from flash_nb.notebook.cell_job import CellText, PreparedCell
     from flash_nb.notebook.options import CellOptions
     from flash_nb.resources.serverless import ServerlessResource
 
@@ -96,9 +97,14 @@ class FlashMagics(Magics):
         target = target_of(resource, backend, session.settings)
         cell = cell_job.prepare(text, plan, chosen, namespace, known=self._known_names(), target=target)
         show_warnings(cell.warnings, self._warned)
-        place = self._place(backend.name)
+        cache = self._cache(cell, resource, backend.name) if chosen.cache else None
+        kept = cache.find() if cache is not None and not chosen.refresh else None
+        place = "" if kept is not None else self._place(backend.name)
         record = Record.of(self._shell)
-        job = cell_job.CellJob.of(session, resource, cell, namespace, record, place=place)
+        job = cell_job.CellJob.of(session, resource, cell, namespace, record, place=place, cache=cache)
+        if kept is not None:
+            job.replay(kept)
+            return RemoteValue(job.value) if job.value is not None else None
         job.submit(resource, cell, self.notebook.origin(text.raw))
         if chosen.detach:
             job.wait_for(lambda event: isinstance(event, StoredEvent))
@@ -115,6 +121,13 @@ class FlashMagics(Magics):
         if exception is not None:
             raise self.notebook.as_local(exception)
         return RemoteValue(job.value) if job.value is not None else None
+
+    def _cache(self, cell: PreparedCell, resource: ServerlessResource, backend: str) -> CellCache:
+        from flash_nb.notebook.cell_cache import CellCache
+        from flash_nb.sdk.session import current_session
+
+        settings = current_session().settings
+        return CellCache(cell, resource, self._shell.user_ns, settings=settings, backend=backend)
 
     def _place(self, backend: str) -> str:
         """Return who runs a cell, if the records have not said it yet, or said another one."""

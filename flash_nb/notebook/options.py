@@ -36,6 +36,8 @@ class CellOptions:
     backend: str = ""
     max_cost: float | None = None
     allowed_secrets: tuple[str, ...] = ()
+    cache: bool = False
+    refresh: bool = False
 
     @property
     def is_bare(self) -> bool:
@@ -145,6 +147,8 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--timeout", type=_seconds, metavar="S", help="longest run, in seconds")
     how.add_argument("--max-cost", type=_usd, metavar="USD", help="cancel it when it has cost so much")
     how.add_argument("--detach", action="store_true", help="do not wait; names come with a later cell")
+    how.add_argument("--cache", action="store_true", help="reuse the result of the same cell and values")
+    how.add_argument("--refresh", action="store_true", help="run it all the same, and keep the new result")
     how.add_argument("--run", action="store_true", help="run the cell, even if it only defines functions")
     how.add_argument("--define", action="store_true", help="make its functions remote, and run nothing")
     return made
@@ -174,6 +178,8 @@ def parse(line: str) -> CellOptions:
         made.error("--resource excludes --gpu, --cpu and --name: the resource says them")
     if found.run and found.define:
         made.error("--run and --define exclude each other")
+    if found.define and (found.cache or found.refresh):
+        made.error("--define excludes --cache and --refresh: nothing runs")
     return CellOptions(
         resource=found.resource,
         gpus=tuple(found.gpu),
@@ -191,4 +197,6 @@ def parse(line: str) -> CellOptions:
         backend=found.backend,
         max_cost=found.max_cost,
         allowed_secrets=tuple(found.allow_secret),
+        cache=found.cache or found.refresh,
+        refresh=found.refresh,
     )

@@ -13,7 +13,7 @@ from html import escape
 
 from flash_nb.jobs import JobStatus
 from flash_nb.sdk import look
-from flash_nb.sdk.look import AMBER, human_size, human_time
+from flash_nb.sdk.look import AMBER, human_time
 
 _MOST_NAMES = 8
 _MOST_TEXT = 160
@@ -44,6 +44,8 @@ class JobView:
         resource: The name of the resource it runs on.
         place: Who runs it: "Runpod" or "local engine". Said once.
         phase: What is being done now, while it is not final.
+        cache: When its result was made and what that saved, or why it cannot be kept.
+        kept: How its result was kept for the next time.
         hardware: The resource's one-line description.
         note: What must be known to read the rest, such as that a GPU is only simulated.
         worker: The worker that took it.
@@ -71,6 +73,8 @@ class JobView:
     resource: str
     place: str = ""
     phase: str = ""
+    cache: str = ""
+    kept: str = ""
     hardware: str = ""
     note: str | None = None
     worker: str = ""
@@ -106,6 +110,18 @@ _LIVE = "padding-left:1.1em"  # where the line stands beside the sign of what fo
 _ROWS = "padding:2px 0 3px 15px;font-size:12px"
 _LABEL = "display:inline-block;width:6.5em;opacity:.65"
 _NOTE = "border:1px solid {colour};border-radius:8px;padding:0 7px"
+
+
+def human_size(size: int) -> str:
+    """Return a size in decimal units: ``512 B``, ``7.0 MB``, ``780 MB``."""
+    if size < 1000:  # noqa: PLR2004 - the step of decimal units
+        return f"{size} B"
+    value = float(size)
+    for unit in ("KB", "MB", "GB", "TB"):
+        value /= 1000
+        if value < 999.5 or unit == "TB":  # noqa: PLR2004 - from here on it would round to 1000
+            break
+    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"  # noqa: PLR2004 - two digits
 
 
 def render_html(view: JobView) -> str:
@@ -149,6 +165,8 @@ def _facts(view: JobView) -> Iterator[str]:
     """Yield what the line says after the name: the place, the phase or the error, time, and sizes."""
     if view.place:
         yield view.place
+    if view.cache:
+        yield _short(view.cache)
     if not view.status.is_final and view.phase and view.phase != LOOKS[view.status].word:
         yield _short(view.phase)
     if view.elapsed_s is not None:
@@ -181,6 +199,7 @@ def _details(view: JobView) -> Iterator[tuple[str, str]]:
         ("changed", _names(view.changed)),
         ("not returned", _unbound(view)),
         ("kept yours", _names(view.rebound)),
+        ("cache", view.kept),
     ]
     return ((label, text) for label, text in rows if text)
 

@@ -58,7 +58,7 @@ class Kept:
         resource: The name of the resource it ran on.
         created: When it was there, in POSIX seconds.
         run_s: Seconds that it took on the worker.
-        usd: What that cost; None where no price is known.
+        cost: What that cost, for people; empty where no price is known.
         shown: What it printed and displayed, in order.
         result: What `flash_nb.worker.execution` answered.
         buffers: The values of it.
@@ -68,7 +68,7 @@ class Kept:
     resource: str
     created: float
     run_s: float
-    usd: float | None
+    cost: str
     shown: Sequence[Shown]
     result: dict[str, Any]
     buffers: Sequence[Buffer] = field(repr=False)
@@ -217,7 +217,7 @@ def _encoded(kept: Kept) -> bytes:
         "resource": kept.resource,
         "created": kept.created,
         "run_s": kept.run_s,
-        "usd": kept.usd,
+        "cost": kept.cost,
         "shown": [{"type": _KINDS[type(event)], **asdict(event)} for event in kept.shown],
         "result": kept.result,
     }

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from jupyter_client.manager import KernelManager
-from kernels import TIMEOUT_S, Engine, Kernel
+from kernels import Engine, Kernel, started_kernel
 
 
 @pytest.fixture(scope="session")
@@ -35,16 +33,5 @@ def engine() -> Iterator[Engine]:
 @pytest.fixture(scope="module")
 def kernel(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     """Start a kernel of this interpreter, with the extension loaded."""
-    manager = KernelManager(kernel_name="python3")
-    manager.start_kernel(cwd=str(tmp_path_factory.mktemp("notebook")))
-    client = manager.blocking_client()
-    client.start_channels()
-    try:
-        client.wait_for_ready(timeout=TIMEOUT_S)
-        started = Kernel(client, manager)
-        assert started.value("__import__('sys').executable") == sys.executable
-        started.run("%load_ext flash_nb").ok()
+    with started_kernel(tmp_path_factory.mktemp("notebook")) as started:
         yield started
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)

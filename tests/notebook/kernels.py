@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import queue
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -295,6 +296,24 @@ def _add(reply: Reply, kind: str, content: dict[str, Any]) -> str:
             reply.traceback = _ANSI.sub("", "\n".join(content["traceback"]))
             return "error"
     return kind
+
+
+@contextlib.contextmanager
+def started_kernel(folder: Path) -> Iterator[Kernel]:
+    """Start a kernel of this interpreter in a folder, with the extension loaded."""
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel(cwd=str(folder))
+    client = manager.blocking_client()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=TIMEOUT_S)
+        started = Kernel(client, manager)
+        assert started.value("__import__('sys').executable") == sys.executable
+        started.run("%load_ext flash_nb").ok()
+        yield started
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
 
 
 class Engine:

@@ -20,6 +20,8 @@ from flash_nb.notebook.options import CellOptions, parse, parser
         ("--out ''", CellOptions(outputs=())),
         ("--timeout 1.5 --detach", CellOptions(timeout=1.5, detach=True)),
         ("--define", CellOptions(define=True)),
+        ("--cache", CellOptions(cache=True)),
+        ("--refresh", CellOptions(cache=True, refresh=True)),
     ],
 )
 def test_options(line, expected):
@@ -37,6 +39,7 @@ def test_options(line, expected):
         ("--gpu A --cpu b", "--gpu and --cpu exclude each other"),
         ("-r x --gpu A", "--resource excludes"),
         ("--run --define", "--run and --define exclude each other"),
+        ("--define --refresh", "--define excludes --cache and --refresh"),
         ("--name 'x", "No closing quotation"),
         ("--gpu", "expected one argument"),
     ],

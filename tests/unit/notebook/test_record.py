@@ -126,6 +126,16 @@ def test_line_of_a_finished_job():
     assert line in render_text(DONE)
 
 
+def test_what_the_cache_did():
+    reused = replace(DONE, cache="reused from 14:02 · saved 4 min 12 s · $0.12")
+    for text in (Reader(render_html(reused)).text, render_text(reused)):
+        assert text.startswith(
+            "✓ completed train_model on gpu-big · reused from 14:02 · saved 4 min 12 s · $0.12"
+        )
+    assert "cache kept, 1.2 MB" in Reader(render_html(replace(DONE, kept="kept, 1.2 MB"))).text
+    assert "cache" not in Reader(render_html(DONE)).text
+
+
 def test_details_of_a_finished_job():
     text = Reader(render_html(DONE)).text
     for row in (

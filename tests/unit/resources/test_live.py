@@ -164,6 +164,23 @@ def test_every_field_changes_equality_and_hash(field, value):
     assert plain.config_hash != changed.config_hash
 
 
+SAME_RESULT = {
+    "name", "datacenter", "locations", "workersMin", "workersMax", "idleTimeout", "executionTimeoutMs",
+    "scalerType", "scalerValue", "workersPFBTarget", "flashboot",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "value"), DIFFERENT.items())
+def test_which_fields_a_result_may_depend_on(field, value):
+    plain, changed = LiveServerless(name="demo"), LiveServerless(**{"name": "demo", field: value})
+    assert (plain.result_hash == changed.result_hash) is (field in SAME_RESULT)
+
+
+def test_the_name_of_a_template_changes_no_result():
+    one, other = (LiveServerless(name="demo", template=PodTemplate(name=name)) for name in ("a", "b"))
+    assert one.result_hash == other.result_hash
+
+
 @pytest.mark.parametrize(
     "change", [{"workersMax": 5}, {"instanceIds": ["cpu5c-1-2"]}, {"env": {"A": "1"}}, {"idleTimeout": 9}]
 )

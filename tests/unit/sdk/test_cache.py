@@ -22,7 +22,7 @@ KEPT = Kept(
     resource="gpu",
     created=1_700_000_000.5,
     run_s=252.0,
-    usd=0.12,
+    cost="$0.12",
     shown=(
         StreamEvent("stdout", "epoch 1\n"),
         DisplayEvent({"text/html": "<b>1</b>"}, {"width": 3}, display_id="d", update=True),
@@ -58,8 +58,8 @@ def test_what_is_kept_comes_back(cache, said):
     assert [bytes(buffer) for buffer in found.buffers] == [b"one", b"", b"\x00three"]
     assert cache.get(OTHER) is None
     assert cache.usage() == Usage(1, size)
-    cache.put(KEY, replace(KEPT, label="again", usd=None))
-    assert (cache.get(KEY).label, cache.get(KEY).usd, cache.usage().results) == ("again", None, 1)
+    cache.put(KEY, replace(KEPT, label="again", cost=""))
+    assert (cache.get(KEY).label, cache.get(KEY).cost, cache.usage().results) == ("again", "", 1)
     assert cache.clear().results == 1
     assert (cache.get(KEY), files(cache), said) == (None, [], [])
 

@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flash_nb.sdk.capture import capture
+from flash_nb.sdk.capture import survey
 from flash_nb.sdk.fingerprint import FingerprintError, fingerprint, of_capture, of_source
 from flash_nb.worker.namespace import remember_source
 
@@ -403,7 +403,7 @@ class Notebook:
 
     def of(self, *names):
         sys.modules["__main__"] = self._module
-        return of_capture(capture(names, self.names), self.names)
+        return of_capture(survey(names, self.names), self.names)
 
 
 HELPERS = "OFFSET = 1\ndef helper(x): return x + OFFSET\nclass Thing:\n    def go(self): return helper(1)\n"
