@@ -73,15 +73,18 @@ class CellText:
     translated: Translated
 
     @classmethod
-    def of(cls, line: str, body: str, name_code: Callable[[str, str], str]) -> CellText:
+    def of(
+        cls, line: str, body: str, name_code: Callable[[str, str], str], *, magic: str = "%%flash_remote"
+    ) -> CellText:
         """Make it from what IPython hands to a cell magic.
 
         Args:
             line: The rest of the magic line.
             body: The lines below it.
             name_code: Registers ``(source, raw)`` with IPython and returns the code's name.
+            magic: What stands before the line.
         """
-        raw = f"%%flash_remote {line}".rstrip() + "\n" + body
+        raw = f"{magic} {line}".rstrip() + "\n" + body
         source = "\n" + body
         filename = name_code(source, raw)
         remember_source(filename, raw)

@@ -17,7 +17,7 @@ from typer.main import get_command
 
 from flash_nb.cli.app import app as cli
 from flash_nb.errors import FlashError, did_you_mean
-from flash_nb.notebook import check, choosing, cost, jobs
+from flash_nb.notebook import cell_run, check, choosing, cost, jobs
 from flash_nb.sdk.session import current_session
 from flash_nb.settings import BACKENDS
 
@@ -73,8 +73,8 @@ def group() -> Any:
     return own
 
 
-def run(notebook: Notebook, line: str) -> None:
-    """Run a line.
+def run(notebook: Notebook, line: str) -> Any:
+    """Run a line; return what there is to show beside what was printed.
 
     Raises:
         UsageError: It makes no sense.
@@ -84,6 +84,8 @@ def run(notebook: Notebook, line: str) -> None:
         words = shlex.split(line)
     except ValueError as error:
         raise UsageError(f"%flash: {error}: {line}") from None
+    if words == ["retry"]:  # not by way of Typer, which swallows an interrupt and has no values
+        return cell_run.retry_last(notebook)
     words = words or ["--help"]
     name, commands = words[0], group()
     if name.startswith("-") or name in HERE | _own_names():
@@ -92,6 +94,7 @@ def run(notebook: Notebook, line: str) -> None:
         _process(words)
     else:
         raise UsageError(f"%flash: there is no command {name!r}{did_you_mean(name, commands.commands)}")
+    return None
 
 
 def _own_names() -> frozenset[str]:

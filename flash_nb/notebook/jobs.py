@@ -56,7 +56,10 @@ def cancel(
 
 
 def retry(ctx: typer.Context, which: Which) -> None:
-    """Run a job again that failed, timed out or was cancelled, under its id; do not wait for it."""
+    """Run a job again that failed, timed out or was cancelled, under its id; do not wait for it.
+
+    Without a job it runs what the last %%flash_map has left undone, waits, and completes its lists.
+    """
     post = _find(which)
     run_again(ctx.obj, post)
     typer.echo(f"Job {post.number} runs again.")

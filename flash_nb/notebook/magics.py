@@ -1,7 +1,7 @@
 """The magics: parse the line, call, return.
 
-``%%flash_remote`` is loaded by ``%load_ext flash_nb``; everything that takes time to import is
-imported by the first remote cell.
+They are loaded by ``%load_ext flash_nb``; everything that takes time to import is imported by the first
+remote cell.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
 from flash_nb.notebook import options
+from flash_nb.notebook.magic_line import MAGICS
 from flash_nb.notebook.notebook import Notebook
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ PLACES = {"local": "local engine", "runpod": "Runpod"}
 
 @magics_class
 class FlashMagics(Magics):
-    """``%%flash_remote``: run a cell on a worker."""
+    """``%%flash_remote``: run a cell on a worker; ``%%flash_map``: once for each of many items."""
 
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
@@ -41,7 +42,7 @@ class FlashMagics(Magics):
         self._warned: set[str] = set()
 
     @line_magic
-    def flash(self, line: str) -> None:
+    def flash(self, line: str) -> Any:
         """Run a command of ``flash``, such as ``%flash endpoints``.
 
         ``%flash backend`` says who runs endpoints, and ``%flash backend local|runpod|auto`` chooses it for
@@ -50,7 +51,7 @@ class FlashMagics(Magics):
         """
         from flash_nb.notebook.commands import run
 
-        run(self.notebook, line)
+        return run(self.notebook, line)
 
     @cell_magic
     def flash_remote(self, line: str, cell: str) -> Any:  # noqa: D102
@@ -67,12 +68,34 @@ class FlashMagics(Magics):
 
     flash_remote.__doc__ = options.usage()
 
+    @cell_magic
+    def flash_map(self, line: str, cell: str) -> Any:  # noqa: D102 - as above
+        from flash_nb.notebook import cell_job, cell_run
+
+        clause, chosen = options.parse_map(line)
+        text = cell_job.CellText.of(line, cell, self._name_code, magic=chosen.magic)
+        known = self._known_names()
+        plan = cell_job.plan(text, known.union(clause.names))
+        run = cell_run.start(
+            self.notebook,
+            text,
+            plan,
+            chosen,
+            clause=clause,
+            resource=self._resource(chosen),
+            known=known,
+            warned=self._warned,
+        )
+        return cell_run.wait(self.notebook, run)
+
+    flash_map.__doc__ = options.map_usage()
+
     def check_syntax(self, lines: list[str]) -> list[str]:
         """Raise the syntax error of a remote cell before it runs; called as an input transformer.
 
         IPython shows the traceback through all frames for one that comes later.
         """
-        if lines and lines[0].startswith("%%flash_remote"):
+        if lines and lines[0].startswith(MAGICS):
             from flash_nb.notebook import cell_job
 
             cell_job.check_syntax("".join(lines), self._name_coming_code)
@@ -181,7 +204,7 @@ class FlashMagics(Magics):
         from flash_nb.notebook.default import held_resource
 
         if chosen.resource:
-            return held_resource(self._shell.user_ns, chosen.resource, "%%flash_remote")
+            return held_resource(self._shell.user_ns, chosen.resource, chosen.magic)
         default = self.notebook.default
         if chosen.is_bare and default is not None:
             return default.current(self._shell.user_ns)
@@ -221,7 +244,7 @@ def _make_resource(chosen: CellOptions) -> ServerlessResource:
             fields["instanceIds"] = [chosen.cpu]
         return CpuLiveServerless(**fields)
     except ResourceError as error:
-        raise UsageError(f"%%flash_remote: {error.message}") from None
+        raise UsageError(f"{chosen.magic}: {error.message}") from None
 
 
 def load(shell: InteractiveShell) -> None:

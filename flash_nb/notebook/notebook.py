@@ -14,6 +14,7 @@ from flash_nb.notebook.pending import Pending, WaitBeforeReads
 
 if TYPE_CHECKING:
     from flash_nb.notebook.cell_job import CellJob
+    from flash_nb.notebook.cell_run import CellRun
     from flash_nb.notebook.default import Default
     from flash_nb.notebook.picker import Picker
     from flash_nb.sdk.board import Origin
@@ -25,6 +26,7 @@ class Notebook:
     Attributes:
         shell: IPython's.
         left: Jobs of cells whose end nobody waits for: of detached cells, of interrupted ones.
+        map: The last run of a ``%%flash_map``.
         waiting: Has cells that read the names of these jobs wait for them.
         default: What a cell runs on that does not say it; None for a CPU.
         picker: The picker that is open, if one is.
@@ -33,6 +35,7 @@ class Notebook:
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
         self.left: list[CellJob] = []
+        self.map: CellRun | None = None
         self.waiting = WaitBeforeReads(shell.user_ns)
         self.default: Default | None = None
         self.picker: Picker | None = None
@@ -72,6 +75,8 @@ class Notebook:
         for job in [*self.left]:
             if job.collect():
                 self.left.remove(job)
+        if self.map is not None:
+            self.map.bind_if_done()
 
     def leave(self, job: CellJob) -> None:
         """Leave a job alone, unless it is over."""
@@ -101,11 +106,17 @@ class Notebook:
 
     def as_local(self, exception: BaseException) -> BaseException:
         """Have IPython show the remote frames alone: none of ours, none of its own."""
+        shown = self.rendered(exception)
+        exception._render_traceback_ = lambda: shown  # type: ignore[attr-defined]
+        return exception
+
+    def rendered(self, exception: BaseException) -> list[str]:
+        """Return what IPython shows of an exception: of our own without frames, its sentence."""
         from flash_nb.errors import FlashError
 
-        if not isinstance(exception, FlashError) or exception.__traceback__ is not None:
-            shown = self.shell.InteractiveTB.structured_traceback(
-                type(exception), exception, exception.__traceback__, tb_offset=0
-            )
-            exception._render_traceback_ = lambda: shown  # type: ignore[attr-defined]
-        return exception
+        if isinstance(exception, FlashError) and exception.__traceback__ is None:
+            return exception._render_traceback_()
+        shown: list[str] = self.shell.InteractiveTB.structured_traceback(
+            type(exception), exception, exception.__traceback__, tb_offset=0
+        )
+        return shown

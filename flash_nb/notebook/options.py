@@ -1,4 +1,4 @@
-"""The options of ``%%flash_remote``: text to values, and what each means."""
+"""The options of ``%%flash_remote`` and ``%%flash_map``: text to values, and what each means."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from IPython.core.error import UsageError
 
 from flash_nb.errors import did_you_mean
+from flash_nb.notebook import clause
 
 BACKENDS = ("local", "runpod")
 
@@ -38,6 +39,8 @@ class CellOptions:
     allowed_secrets: tuple[str, ...] = ()
     cache: bool = False
     refresh: bool = False
+    max_parallel: int | None = None
+    magic: str = "%%flash_remote"
 
     @property
     def is_bare(self) -> bool:
@@ -49,7 +52,7 @@ class _Parser(argparse.ArgumentParser):
     """Reports mistakes as IPython does: one line, no traceback, no exit."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"%%flash_remote: {message}")
+        raise UsageError(f"{self.prog.split()[0]}: {message}")
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         parsed, unknown = self.parse_known_args(words)
@@ -92,10 +95,47 @@ def _usd(text: str) -> float:
     return value
 
 
+def _count(text: str) -> int:
+    try:
+        count = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text} lets nothing run")
+    return count
+
+
 def parser() -> argparse.ArgumentParser:
-    """Return the parser; its help is the magic's usage text."""
+    """Return the parser of ``%%flash_remote``; its help is the magic's usage text."""
+    made = _parser("%%flash_remote")
+    how = made.add_argument_group("how it runs")
+    how.add_argument("--timeout", type=_seconds, metavar="S", help="longest run, in seconds")
+    how.add_argument("--max-cost", type=_usd, metavar="USD", help="cancel it when it has cost so much")
+    how.add_argument("--detach", action="store_true", help="do not wait; names come with a later cell")
+    how.add_argument("--cache", action="store_true", help="reuse the result of the same cell and values")
+    how.add_argument("--refresh", action="store_true", help="run it all the same, and keep the new result")
+    how.add_argument("--run", action="store_true", help="run the cell, even if it only defines functions")
+    how.add_argument("--define", action="store_true", help="make its functions remote, and run nothing")
+    return made
+
+
+def map_parser() -> argparse.ArgumentParser:
+    """Return the parser of what follows the clause of ``%%flash_map``."""
+    made = _parser("%%flash_map x in xs")
+    how = made.add_argument_group("how it runs")
+    how.add_argument(
+        "--max-parallel",
+        type=_count,
+        metavar="N",
+        help="items submitted and unfinished at once; eight for each worker by default",
+    )
+    how.add_argument("--timeout", type=_seconds, metavar="S", help="longest run of one item, in seconds")
+    return made
+
+
+def _parser(prog: str) -> _Parser:
     made = _Parser(
-        prog="%%flash_remote",
+        prog=prog,
         add_help=False,
         allow_abbrev=False,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, width=88),
@@ -143,15 +183,18 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="a name that may be sent though it looks like a secret; repeat it for others",
     )
-    how = made.add_argument_group("how it runs")
-    how.add_argument("--timeout", type=_seconds, metavar="S", help="longest run, in seconds")
-    how.add_argument("--max-cost", type=_usd, metavar="USD", help="cancel it when it has cost so much")
-    how.add_argument("--detach", action="store_true", help="do not wait; names come with a later cell")
-    how.add_argument("--cache", action="store_true", help="reuse the result of the same cell and values")
-    how.add_argument("--refresh", action="store_true", help="run it all the same, and keep the new result")
-    how.add_argument("--run", action="store_true", help="run the cell, even if it only defines functions")
-    how.add_argument("--define", action="store_true", help="make its functions remote, and run nothing")
     return made
+
+
+_OF_A_MAP = """
+`x in xs` is what a for statement takes: (name, size) in pairs, n in range(10). The items are made
+here, one after the other as workers become free, and may be endless.
+
+Each name that the cell binds becomes a list with one value for each item, in their order, and so
+does the value of its last line; x itself is left alone. Where an item failed there is None, and
+`%flash retry` runs only what is not done. All other values that the cell reads are sent with each
+item, so let it load what is large; what it changes in them in place is not brought back.
+"""
 
 
 def usage() -> str:
@@ -159,13 +202,51 @@ def usage() -> str:
     return f"Run this cell on a worker.\n\n{parser().format_help()}"
 
 
+def map_usage() -> str:
+    """Return what ``%%flash_map?`` shows."""
+    return f"Run this cell once for each item, on workers.\n\n{map_parser().format_help()}{_OF_A_MAP}"
+
+
 def parse(line: str) -> CellOptions:
-    """Return the options of a magic line.
+    """Return the options of a line of ``%%flash_remote``.
 
     Raises:
         UsageError: The line makes no sense; one sentence says why.
     """
     made = parser()
+    found = _parse(made, line)
+    if found.run and found.define:
+        made.error("--run and --define exclude each other")
+    if found.define and (found.cache or found.refresh):
+        made.error("--define excludes --cache and --refresh: nothing runs")
+    return _options(
+        found,
+        detach=found.detach,
+        run=found.run,
+        define=found.define,
+        max_cost=found.max_cost,
+        cache=found.cache or found.refresh,
+        refresh=found.refresh,
+    )
+
+
+def parse_map(line: str) -> tuple[clause.Clause, CellOptions]:
+    """Return the clause and the options of a line of ``%%flash_map``.
+
+    Raises:
+        UsageError: The line makes no sense; one sentence says why.
+    """
+    made = map_parser()
+    text, rest = clause.split(line)
+    try:
+        items = clause.parse(text)
+    except clause.ClauseError as error:
+        made.error(str(error))
+    found = _parse(made, rest)
+    return items, _options(found, magic="%%flash_map", max_parallel=found.max_parallel)
+
+
+def _parse(made: argparse.ArgumentParser, line: str) -> argparse.Namespace:
     assert isinstance(made, _Parser)
     try:
         words = shlex.split(line)
@@ -176,10 +257,10 @@ def parse(line: str) -> CellOptions:
         made.error("--gpu and --cpu exclude each other")
     if found.resource and (found.cpu or found.gpu or found.name):
         made.error("--resource excludes --gpu, --cpu and --name: the resource says them")
-    if found.run and found.define:
-        made.error("--run and --define exclude each other")
-    if found.define and (found.cache or found.refresh):
-        made.error("--define excludes --cache and --refresh: nothing runs")
+    return found
+
+
+def _options(found: argparse.Namespace, **others: Any) -> CellOptions:
     return CellOptions(
         resource=found.resource,
         gpus=tuple(found.gpu),
@@ -190,13 +271,8 @@ def parse(line: str) -> CellOptions:
         inputs=found.inputs,
         outputs=found.outputs,
         timeout=found.timeout,
-        detach=found.detach,
-        run=found.run,
-        define=found.define,
         allow_apt=found.allow_apt,
         backend=found.backend,
-        max_cost=found.max_cost,
         allowed_secrets=tuple(found.allow_secret),
-        cache=found.cache or found.refresh,
-        refresh=found.refresh,
+        **others,
     )

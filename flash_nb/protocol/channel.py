@@ -77,6 +77,18 @@ class CellRequest(TypedDict):
     show_value: bool
 
 
+class ItemRequest(CellRequest):
+    """A cell for one item of a map. Its buffers: the values of `namespace`, then those of `item`.
+
+    `item` is filled in after `namespace`. The value of the last expression is not shown: it is one of the
+    outputs, under the name that `value` says. What the cell changes in place is named, and not sent back.
+    """
+
+    item: list[Item]
+    namespace_buffers: int
+    value: str
+
+
 class FunctionRequest(TypedDict):
     """A function call. Its buffers: the namespace's values, then each argument's.
 
@@ -135,7 +147,7 @@ class LiveRequest(TypedDict):
     instance: str | None
 
 
-Request = CellRequest | FunctionRequest | MethodRequest | HandlerRequest | LiveRequest
+Request = CellRequest | ItemRequest | FunctionRequest | MethodRequest | HandlerRequest | LiveRequest
 
 
 class Snapshot(TypedDict):

@@ -211,10 +211,17 @@ class Collector:
     """Collects names of a namespace, and all that they need of it.
 
     Names that the namespace does not hold are only noted (`Capture.absent`): the code may bind them itself.
+
+    Args:
+        namespace: Where the names are.
+        there: What is collected already, and will be where this is used.
     """
 
-    def __init__(self, namespace: Mapping[str, Any]) -> None:
+    def __init__(self, namespace: Mapping[str, Any], there: Capture | None = None) -> None:
         self._namespace = namespace
+        there = there or Capture()
+        self._there = frozenset(item["name"] for item in there.items)
+        self._sources_there = there.sources
         self._modules: dict[str, types.ModuleType] = {}
         self._sources: dict[str, Source] = {}
         self._values: dict[str, Any] = {}
@@ -243,7 +250,7 @@ class Collector:
     def portable(self, obj: Any) -> bool:
         """Tell a pickler which functions and classes travel as source; note new ones."""
         root: str = obj.__qualname__.split(".")[0]
-        if root in self._sources:
+        if root in self._sources or root in self._sources_there:
             return self._resolves(obj)
         if root in self._values or not self._resolves(obj):
             return False
@@ -292,7 +299,8 @@ class Collector:
                 self._absent.add(name)
 
     def _has(self, name: str) -> bool:
-        return name in self._modules or name in self._sources or name in self._values
+        held = (self._there, self._modules, self._sources, self._values)
+        return any(name in names for names in held)
 
     def _sort(self, name: str, value: Any) -> None:
         if getattr(type(value), "__flash_remote__", False):

@@ -15,7 +15,7 @@ import contextvars
 import queue
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, Protocol
 
@@ -49,17 +49,17 @@ Ended = Job | JobOutput | BaseException
 
 
 class Mappable(Protocol):
-    """A remote function, or a method of a remote object."""
+    """What runs for each item: a remote function, a method of a remote object, or a cell.
+
+    It may have a `flash_title`, what it is for people, and a `flash_note`, what they must know of it.
+    """
 
     @property
     def how(self) -> RemoteOptions:
-        """How it runs."""
+        """How it runs; with ``local=True`` it is called, and gives a coroutine for a `JobOutput`."""
 
-    def submit(self, *args: Any, **kwargs: Any) -> Job:
+    def submit(self, *args: Any) -> Job:
         """Start it."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, JobOutput]:
-        """Run it."""
 
 
 def map(  # noqa: A001 - it is the builtin's counterpart, and an attribute of the package only
@@ -97,6 +97,8 @@ def map(  # noqa: A001 - it is the builtin's counterpart, and an attribute of th
 
 class MapRun:
     """A function over many items; await it, or call `result`, for the outputs in their order."""
+
+    _hint = HINT
 
     def __init__(self, function: Mappable, items: Items, max_parallel: int) -> None:
         self._items = items
@@ -204,7 +206,7 @@ class MapRun:
         if self._items.is_complete:
             return self.results
         failures = self.failures
-        error = MapError(_sentence(self.progress, self._items.described(MOST_TOLD)), hint=HINT)
+        error = MapError(_sentence(self.progress, self._items.described(MOST_TOLD)), hint=self._hint)
         error.run, error.results, error.failures = self, self.results, failures
         raise error from next(iter(failures.values()), None)
 
@@ -325,8 +327,9 @@ class _Round:
             now = self._ended_at or time.monotonic()
             running = sum(job.status == JobStatus.IN_PROGRESS.value for job in self._jobs.values())
             return Progress(
-                title=f"{getattr(self.function, '__name__', 'function')}()",
+                title=_title(self.function),
                 resource=self.function.how.resource.name,
+                note=getattr(self.function, "flash_note", ""),
                 status=self._status(),
                 done=len(items.values),
                 failed=len(items.failures),
@@ -391,7 +394,8 @@ class _Round:
         job.when_done(lambda job: self._ended.put((index, job)))
 
     def _run_here(self, index: int, args: Args) -> None:
-        self._ended.put((index, asyncio.run(self.function(*args))))
+        function: Any = self.function
+        self._ended.put((index, asyncio.run(function(*args))))
 
     def _stop(self, reason: BaseException | None) -> None:
         """Take no more items."""
@@ -484,6 +488,11 @@ def _target(function: Any) -> Mappable:
             else "Give the remote function first, then the items: flash_nb.map(f, items)",
         )
     return function  # type: ignore[no-any-return]  # checked above
+
+
+def _title(function: Mappable) -> str:
+    title: str | None = getattr(function, "flash_title", None)
+    return title or f"{getattr(function, '__name__', 'function')}()"
 
 
 def _outcome(ended: Ended) -> tuple[Any, BaseException | None]:

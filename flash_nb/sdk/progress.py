@@ -70,6 +70,7 @@ class Progress:
         working_s: Seconds since a worker took the item that ended first; 0 before it ended.
         failures: The first failures.
         reason: Why no more items were taken, if there is a reason.
+        note: What must be known to read the rest, such as that a GPU is only simulated.
     """
 
     title: str
@@ -85,6 +86,7 @@ class Progress:
     working_s: float = 0.0
     failures: tuple[ItemFailure, ...] = ()
     reason: str = ""
+    note: str = ""
 
     @property
     def is_live(self) -> bool:
@@ -171,6 +173,8 @@ def _facts(progress: Progress) -> Iterator[str]:
         yield human_time(progress.elapsed_s)
     elif progress.left_s is not None:
         yield f"{_round_time(progress.left_s)} left"
+    if progress.note:
+        yield progress.note
 
 
 def _notes(progress: Progress) -> Iterator[str]:

@@ -116,7 +116,7 @@ class Executor:
     def _run_cell(self, request: Header, buffers: Sequence[Buffer], portable: Portable) -> Frame:
         module = _new_namespace()
         names = module.__dict__
-        inputs = fill(names, request["namespace"], buffers)
+        inputs = _fill_inputs(names, request, _Split(buffers))
         before = {name: _digest(value, portable) for name, value in inputs.items() if _is_mutable(value)}
         remember_source(request["filename"], request["cell"])
         described: dict[str, Any] | None = None
@@ -131,7 +131,8 @@ class Executor:
             for name, digest in before.items()
             if name in names and name not in request["outputs"] and _digest(names[name], portable) != digest
         ]
-        outputs = Outputs([*request["outputs"], *changed], names, portable)
+        back = request["outputs"] if _is_item(request) else [*request["outputs"], *changed]
+        outputs = Outputs(back, names, portable)
         header = {
             "ok": described is None,
             "error": described,
@@ -153,7 +154,11 @@ class Executor:
             tree.body.pop()
         self._evaluate(tree, filename, names)
         if isinstance(last, ast.Expr):
-            self._show_value(self._evaluate(ast.Expression(last.value), filename, names))
+            value = self._evaluate(ast.Expression(last.value), filename, names)
+            if _is_item(request):
+                names[request["value"]] = value
+            else:
+                self._show_value(value)
 
     def _evaluate(self, tree: ast.Module | ast.Expression, filename: str, names: dict[str, Any]) -> Any:
         mode = "exec" if isinstance(tree, ast.Module) else "eval"
@@ -361,6 +366,19 @@ async def _exhaust(generator: AsyncGenerator[Any, Any], take: Callable[[Any], No
             take(item)
 
 
+def _is_item(request: Header) -> bool:
+    """Say if a cell runs for one item of a map: its value is not shown, it comes back."""
+    return "item" in request
+
+
+def _fill_inputs(names: dict[str, Any], request: Header, split: _Split) -> dict[str, Any]:
+    """Bind what a cell needs; return the values that came as bytes."""
+    if not _is_item(request):
+        return fill(names, request["namespace"], split.rest())
+    shared = fill(names, request["namespace"], split.take(request["namespace_buffers"]))
+    return shared | fill(names, request["item"], split.rest())
+
+
 def _is_plain(value: Any) -> bool:
     """Say if JSON gives back an equal value."""
     try:
@@ -391,6 +409,9 @@ class _Split:
         self._position += count
         return self._buffers[start : self._position]
 
+    def rest(self) -> Sequence[Buffer]:
+        return self._buffers[self._position :]
+
     def arguments(
         self, args: Sequence[int], kwargs: Mapping[str, int], resolve: Callable[[str], Any]
     ) -> tuple[list[Any], dict[str, Any]]:
@@ -410,7 +431,8 @@ def _resolve(module: types.ModuleType, qualname: str) -> Any:
 
 
 def _definition_names(request: Header) -> frozenset[str]:
-    sent = {item["name"] for item in request.get("namespace", ()) if "source" in item}
+    items = (*request.get("namespace", ()), *request.get("item", ()))
+    sent = {item["name"] for item in items if "source" in item}
     return frozenset(sent.union(request.get("definitions", ())))
 
 
