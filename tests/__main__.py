@@ -53,7 +53,18 @@ class Part:
 # runs with the newest one.
 KERNEL = [
     f"tests/notebook/test_{name}.py"
-    for name in ("cell", "define", "errors", "extension", "interrupt", "map", "output", "remote", "streaming")
+    for name in (
+        "cell",
+        "define",
+        "errors",
+        "extension",
+        "flash_map",
+        "interrupt",
+        "map",
+        "output",
+        "remote",
+        "streaming",
+    )
 ]
 
 PARTS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from IPython.core.error import UsageError
 
-from flash_nb.notebook.options import CellOptions, parse, parser
+from flash_nb.notebook.options import CellOptions, parse, parse_map, parser
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,35 @@ def test_a_mistake_is_one_sentence(line, sentence):
     assert sentence in text
     assert "\n" not in text
     assert text.startswith("%%flash_remote: ")
+
+
+def test_options_of_a_map():
+    clause, chosen = parse_map("a, b in zip(xs, '--x') --max-parallel 8 -r gpu --timeout 5 --out v")
+    assert (clause.text, clause.names) == ("a, b in zip(xs, '--x')", ("a", "b"))
+    assert chosen == CellOptions(
+        resource="gpu", timeout=5, outputs=("v",), max_parallel=8, magic="%%flash_map"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("", "say what each item is: x in xs"),
+        ("x in xs --max-paralel 8", "no such option: --max-paralel; did you mean '--max-parallel'?"),
+        ("x in xs --max-parallel 0", "0 lets nothing run"),
+        ("x in xs --max-parallel many", "'many' is not a number"),
+        ("x in xs --detach", "no such option: --detach"),
+        ("x in xs --cache", "no such option: --cache"),
+        ("x in xs --gpu A --cpu b", "--gpu and --cpu exclude each other"),
+    ],
+)
+def test_a_mistake_of_a_map_is_one_sentence(line, sentence):
+    with pytest.raises(UsageError) as raised:
+        parse_map(line)
+    text = str(raised.value)
+    assert sentence in text
+    assert "\n" not in text
+    assert text.startswith("%%flash_map: ")
 
 
 def test_the_help_names_every_option():

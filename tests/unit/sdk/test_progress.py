@@ -50,6 +50,9 @@ LINES = {
     Progress("f()", "here", MapStatus.CANCELLED, done=2, total=5, elapsed_s=2, working_s=1): (
         "⊘ cancelled f() on here · 2/5 · 2/s · 2.0 s"
     ),
+    Progress("f()", "here", MapStatus.COMPLETED, done=1, total=1, elapsed_s=2, note="simulated"): (
+        "✓ completed f() on here · 1/1 · 2.0 s · simulated"
+    ),
     Progress(
         "f()", "here", MapStatus.COMPLETED, total=0, elapsed_s=0.01
     ): "✓ completed f() on here · 0/0 · 10 ms",
