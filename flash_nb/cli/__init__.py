@@ -1,7 +1,8 @@
 """The ``flash`` command.
 
 Modules: `app` (the command tree), `engine` (``flash engine …``), `demo` (``flash demo``),
-`check` (``flash check``), `login` (``flash login``), `endpoints` (``flash endpoints``, ``flash down``).
+`check` (``flash check``), `login` (``flash login``), `config` (``flash config``), `endpoints`
+(``flash endpoints``, ``flash down``).
 """
 
 from __future__ import annotations
