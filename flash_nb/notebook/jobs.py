@@ -22,7 +22,7 @@ from flash_nb.sdk.ledger import Entry
 from flash_nb.sdk.session import current_session
 
 Which = Annotated[str, typer.Argument(metavar="JOB", help="Its number in %flash jobs, or its id.")]
-Some = Annotated[list[str] | None, typer.Argument(metavar="[JOB]...", help="Their numbers, or ids.")]
+Some = Annotated[list[str] | None, typer.Argument(metavar="JOB", help="Their numbers, or ids.")]
 
 
 def wait(ctx: typer.Context, which: Some = None) -> None:

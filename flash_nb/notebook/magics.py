@@ -6,6 +6,7 @@ imported by the first remote cell.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -13,6 +14,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
 from flash_nb.notebook import options
+from flash_nb.notebook.matcher import matcher
 from flash_nb.notebook.notebook import Notebook
 
 if TYPE_CHECKING:
@@ -27,6 +29,12 @@ DEFAULT_IDLE_TIMEOUT_S = 300
 PLACES = {"local": "local engine", "runpod": "Runpod"}
 
 
+def _overview() -> str:
+    from flash_nb.notebook.commands import overview
+
+    return overview()
+
+
 @magics_class
 class FlashMagics(Magics):
     """``%%flash_remote``: run a cell on a worker."""
@@ -35,20 +43,19 @@ class FlashMagics(Magics):
         super().__init__(shell)
         self._shell = shell
         self.notebook = Notebook(shell)
+        self.matcher = matcher(self.notebook)
         self._resources: dict[tuple[object, ...], ServerlessResource] = {}
         self._named = ""  # the backend that a record has named last
         self._warned: set[str] = set()
 
     @line_magic
     def flash(self, line: str) -> None:
-        """Run a command of ``flash``, such as ``%flash endpoints``.
-
-        ``%flash backend`` says who runs endpoints, and ``%flash backend local|runpod|auto`` chooses it for
-        this notebook. All others are those of the command line: ``%flash --help``
-        """
+        """Run a command of this notebook or of the command line."""
         from flash_nb.notebook.commands import run
 
         run(self.notebook, line)
+
+    flash.getdoc = _overview  # type: ignore[union-attr]  # what IPython shows for `%flash?`
 
     @cell_magic
     def flash_remote(self, line: str, cell: str) -> Any:  # noqa: D102
@@ -210,7 +217,9 @@ def _make_resource(chosen: CellOptions) -> ServerlessResource:
             fields["instanceIds"] = [chosen.cpu]
         return CpuLiveServerless(**fields)
     except ResourceError as error:
-        raise UsageError(f"%%flash_remote: {error.message}") from None
+        # On a line they are written without the names of their classes.
+        said = re.sub(r"\b(GpuGroup|GpuType|CpuInstanceType)\.", "", error.message)
+        raise UsageError(f"%%flash_remote: {said}") from None
 
 
 def load(shell: InteractiveShell) -> None:
@@ -227,6 +236,7 @@ def load(shell: InteractiveShell) -> None:
     shell.input_transformers_cleanup.insert(0, hoist)  # before IPython drops blank lines
     shell.input_transformers_cleanup.append(magics.check_syntax)
     shell.input_transformers_post.append(rewrite)
+    shell.Completer.custom_matchers.append(magics.matcher)
     shell._flash_magics = magics  # type: ignore[attr-defined]
 
 
@@ -243,6 +253,7 @@ def unload(shell: InteractiveShell) -> None:
     shell.input_transformers_cleanup.remove(hoist)
     shell.input_transformers_cleanup.remove(magics.check_syntax)
     shell.input_transformers_post.remove(rewrite)
+    shell.Completer.custom_matchers.remove(magics.matcher)
     for kind, names in magics.magics.items():
         for name in names:
             shell.magics_manager.magics[kind].pop(name, None)

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from jupyter_client.manager import KernelManager
-from kernels import TIMEOUT_S, Engine, Kernel
+from kernels import Engine, Kernel, started
 
 
 @pytest.fixture(scope="session")
@@ -35,16 +34,14 @@ def engine() -> Iterator[Engine]:
 @pytest.fixture(scope="module")
 def kernel(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     """Start a kernel of this interpreter, with the extension loaded."""
-    manager = KernelManager(kernel_name="python3")
-    manager.start_kernel(cwd=str(tmp_path_factory.mktemp("notebook")))
-    client = manager.blocking_client()
-    client.start_channels()
-    try:
-        client.wait_for_ready(timeout=TIMEOUT_S)
-        started = Kernel(client, manager)
-        assert started.value("__import__('sys').executable") == sys.executable
-        started.run("%load_ext flash_nb").ok()
-        yield started
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
+    with started(tmp_path_factory.mktemp("notebook")) as made:
+        assert made.value("__import__('sys').executable") == sys.executable
+        made.run("%load_ext flash_nb").ok()
+        yield made
+
+
+@pytest.fixture
+def fresh(engine: Engine, tmp_path: Path) -> Iterator[Kernel]:
+    """Start a kernel of this interpreter, with nothing loaded."""
+    with started(tmp_path) as made:
+        yield made

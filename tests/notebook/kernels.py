@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import queue
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,25 @@ class Kernel:
         except (ValueError, SyntaxError):
             return text
 
+    def complete(self, code: str) -> list[str]:
+        """Press the tabulator where ``|`` is in a cell, else at its end; return what is offered.
+
+        All that is offered goes on from what is replaced.
+        """
+        before, _, after = code.partition("|")
+        request = self._client.complete(before + after, len(before))
+        give_up_at = time.monotonic() + TIMEOUT_S
+        while True:
+            message = self._client.get_shell_msg(timeout=max(0, give_up_at - time.monotonic()))
+            if message["parent_header"].get("msg_id") == request:
+                break
+        found = message["content"]
+        assert found["status"] == "ok", found
+        assert found["cursor_end"] == len(before)
+        replaced = before[found["cursor_start"] :]
+        assert all(each.startswith(replaced) for each in found["matches"]), (replaced, found["matches"])
+        return list(found["matches"])
+
     def interrupt(self) -> None:
         """Press the stop button."""
         self._manager.interrupt_kernel()
@@ -256,6 +276,26 @@ def _add(reply: Reply, kind: str, content: dict[str, Any]) -> str:
             reply.traceback = _ANSI.sub("", "\n".join(content["traceback"]))
             return "error"
     return kind
+
+
+@contextlib.contextmanager
+def started(folder: Path, **environ: str) -> Iterator[Kernel]:
+    """Start a kernel of this interpreter.
+
+    Args:
+        folder: Where it runs.
+        **environ: Variables of its environment, beside ours.
+    """
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel(cwd=str(folder), env={**os.environ, **environ})
+    client = manager.blocking_client()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=TIMEOUT_S)
+        yield Kernel(client, manager)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
 
 
 class Engine:
