@@ -165,16 +165,22 @@ class Kernel:
         before, _, after = code.partition("|")
         request = self._client.complete(before + after, len(before))
         give_up_at = time.monotonic() + TIMEOUT_S
-        while True:
-            message = self._client.get_shell_msg(timeout=max(0, give_up_at - time.monotonic()))
-            if message["parent_header"].get("msg_id") == request:
-                break
+        while (message := self._client.get_shell_msg(timeout=give_up_at - time.monotonic()))[
+            "parent_header"
+        ].get("msg_id") != request:
+            self._receive_reply(message)
         found = message["content"]
         assert found["status"] == "ok", found
         assert found["cursor_end"] == len(before)
         replaced = before[found["cursor_start"] :]
         assert all(each.startswith(replaced) for each in found["matches"]), (replaced, found["matches"])
         return list(found["matches"])
+
+    def ask(self) -> None:
+        """Ask what front ends ask for while cells run or wait; nobody reads the answers."""
+        self._client.complete("pri", 3)
+        self._client.comm_info()
+        self._client.kernel_info()
 
     def interrupt(self) -> None:
         """Press the stop button."""
@@ -194,6 +200,9 @@ class Kernel:
             message = self._client.get_shell_msg(timeout=timeout)
         except queue.Empty:
             return
+        self._receive_reply(message)
+
+    def _receive_reply(self, message: dict[str, Any]) -> None:
         reply = self._replies.get(message["parent_header"].get("msg_id"))
         if reply is not None and message["msg_type"] == "execute_reply":
             content = message["content"]
