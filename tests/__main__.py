@@ -50,14 +50,11 @@ class Part:
         return VENVS / "-".join([f"py{self.python}", *(re.sub(r"=|\.?\*", "", pin) for pin in self.pins)])
 
 
-# What a kernel's version can change: output, interrupts, the order of cells. The rest of tests/notebook
-# runs with the newest one.
+# What a kernel's version can change: output, interrupts, the order of cells, help and completion. The rest
+# of tests/notebook runs with the newest one.
 KERNEL = [
     f"tests/notebook/test_{name}.py"
-    for name in (
-        *("cell", "define", "errors", "extension", "face", "interrupt", "loading", "map", "output"),
-        *("remote", "run_all", "streaming"),
-    )
+    for name in ("cell", "errors", "extension", "face", "interrupt", "loading", "map", "output", "run_all")
 ]
 # Both lines of IPython with an old and a new kernel; "notebook" is the newest of both.
 KERNELS = {"6.29.5": "8.*", "7.1.0": "9.*", "7.3.0": "9.*", "7.4.0": "8.*"}

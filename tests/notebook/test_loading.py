@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from IPython.core.magic import MagicsManager
 from kernels import Engine, Kernel, started
 
 LAZY = """{"flash": "flash_nb", "flash_remote": "flash_nb", "flash_map": "flash_nb"}"""
@@ -85,6 +86,9 @@ def test_lazily_by_a_command(lazy: Kernel) -> None:
     assert lazy.wait(lazy.start_as_is(COMMENTED)).ok().result == {"text/plain": "2"}
 
 
+@pytest.mark.xfail(
+    not hasattr(MagicsManager, "find"), strict=True, reason="IPython 8 looks lazy magics up to run them only"
+)
 @pytest.mark.parametrize(
     ("asked", "shown"), [("%flash?", "%flash COMMAND"), ("%%flash_remote?", "--gpu GROUP")]
 )
