@@ -111,12 +111,13 @@ def _meaning(command: Any) -> str:
 
 
 def _in_a_line(text: str) -> str:
-    """Return the first sentence of a text, or as many of its clauses as fit into a line."""
-    sentence = " ".join(text.partition("\n\n")[0].split())
-    ends = [match.start() for match in re.finditer(r"[.:;,](?= |$)", sentence)]
-    fitting = [end for end in ends if end <= LINE] or [len(sentence)]
-    first = sentence.find(". ")
-    return sentence[: first if 0 < first <= LINE else max(fitting)]
+    """Return the first sentence of a text, or as much of it as makes sense and fits into a line."""
+    words = " ".join(text.partition("\n\n")[0].split())
+    for end in (r"\.(?= |$)", "[:;] ", ", "):
+        places = [match.start() for match in re.finditer(end, words) if match.start() <= LINE]
+        if places:
+            return words[: places[0] if end.startswith("\\") else places[-1]]
+    return words
 
 
 def run(notebook: Notebook, line: str) -> None:

@@ -6,6 +6,7 @@ Asking starts nothing, opens nothing and imports nothing that is not there: it h
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -34,8 +35,8 @@ class Vocabulary:
 
     def words(self, query: Query) -> Iterable[str]:
         """Return the words that a value may be; nothing if there is no saying."""
-        parameter = query.parameter
-        for name in (*parameter.options, parameter.takes):
+        parameter, command = query.parameter, query.before[0] if query.before else ""
+        for name in (*parameter.options, f"{command} {parameter.takes}", parameter.takes):
             if name in _SOURCES:
                 return _SOURCES[name](self._notebook, query)
         return ()
@@ -105,6 +106,10 @@ def _jobs(notebook: Notebook, query: Query) -> Iterator[str]:
     yield from (post.id for post in posts[:MOST_JOBS])
 
 
+def _notebooks(query: Query) -> Iterator[str]:
+    return _below(query.typed, lambda path: path.suffix == ".ipynb")
+
+
 def _below(typed: str, is_wanted: Callable[[Path], bool]) -> Iterator[str]:
     """Yield the paths that go on from what is typed: all folders, and the files that are wanted."""
     folder, slash, begun = typed.rpartition("/")
@@ -130,13 +135,16 @@ _SOURCES: dict[str, Callable[[Notebook, Query], Iterable[str]]] = {
     "--in": lambda notebook, _query: _names(notebook),
     "--out": _outputs,
     "--allow-secret": lambda notebook, _query: _names(notebook),
+    "--env": lambda _notebook, _query: sorted(os.environ),
     "RESOURCE": lambda notebook, _query: _resources(notebook),
     "JOB": _jobs,
     "SETTING": lambda _notebook, _query: NAMES,
     "VALUE": lambda _notebook, query: _values(query),
-    "NOTEBOOK": lambda _notebook, query: _below(query.typed, lambda path: path.suffix == ".ipynb"),
+    "use NAME": lambda notebook, _query: _resources(notebook),
+    "NOTEBOOK": lambda _notebook, query: _notebooks(query),
+    "NOTEBOOK.ipynb": lambda _notebook, query: _notebooks(query),
     "PATH": lambda _notebook, query: _below(query.typed, lambda _: True),
     "FILE": lambda _notebook, query: _below(query.typed, lambda _: True),
     "DIR": lambda _notebook, query: _below(query.typed, lambda _: False),
 }
-"""By an option, or by what an option or an argument takes."""
+"""By an option, by what an argument of one command takes, or by what any takes."""

@@ -82,6 +82,7 @@ def test_notebooks_complete(kernel: Kernel) -> None:
     kernel.run(
         "from pathlib import Path\nPath('one.ipynb').touch(); Path('two.txt').touch(); Path('sub').mkdir()"
     )
+    assert kernel.complete("%flash check o") == ["one.ipynb"]
     assert kernel.complete("%flash demo ")[:2] == ["one.ipynb", "sub/"]
     assert kernel.complete("%flash demo sub/../o") == ["sub/../one.ipynb"]
 
