@@ -1,8 +1,8 @@
 """Settings: frozen, layered, and read when used.
 
-Precedence: argument > environment (``FLASH_…``) > ``[tool.flash_nb]`` of the nearest
-``pyproject.toml`` > default. Only what this version uses is a setting; unknown keys of the table
-are refused with a suggestion.
+Precedence: argument > environment (``FLASH_…``) > ``.env`` of the working folder (``FLASH_…``) >
+``[tool.flash_nb]`` of the nearest ``pyproject.toml`` > default. Only what this version uses is a setting;
+unknown keys of the table are refused with a suggestion. `Settings.origins` says where each came from.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ import socket
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flash_nb.errors import SettingsError, did_you_mean
 
 TRANSPORTS = ("unix", "tcp")
 BACKENDS = ("auto", "local", "runpod")
+ARGUMENT = "argument"
+TYPED = "this notebook"
 MAX_SOCKET_PATH = 100  # sockaddr_un holds 108 bytes on Linux, 104 on macOS
 
 
@@ -44,6 +46,7 @@ class Settings:
             ``"runpod"``; or ``"auto"``, the default: Runpod if an API key is found, else local.
         down_on_exit: Remove at the end of this process the endpoints that it created at Runpod
             (``FLASH_DOWN_ON_EXIT``); default: they stay, and without workers they cost nothing.
+        origins: Where those that are no defaults came from, for people.
     """
 
     home: Path
@@ -54,6 +57,27 @@ class Settings:
     allow_apt: bool = False
     backend: str = "auto"
     down_on_exit: bool = False
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    def changed(self, name: str, value: Any, *, origin: str) -> Settings:
+        """Return them with another value of one.
+
+        Args:
+            name: The setting.
+            value: Its value, or the text that says it.
+            origin: Where it comes from, for people.
+
+        Raises:
+            SettingsError: There is no such setting, or the value cannot be used.
+        """
+        if name not in NAMES:
+            raise SettingsError(
+                f"There is no setting {name!r}{did_you_mean(name, NAMES)}",
+                hint=f"Settings are: {', '.join(NAMES)}.",
+            )
+        hint = None if origin in (ARGUMENT, TYPED) else f"It comes from: {origin}"
+        value = _convert(name, value, hint)
+        return replace(self, **{name: value}, origins={**self.origins, name: origin})
 
     @property
     def state_file(self) -> Path:
@@ -98,13 +122,54 @@ def load(
     Raises:
         SettingsError: A key is unknown or a value cannot be used.
     """
-    found = _from_pyproject(folder or Path.cwd())
-    found |= _from_environment(os.environ if environ is None else environ)
-    found |= {name: value for name, value in arguments.items() if value is not None}
+    environ, folder = os.environ if environ is None else environ, folder or Path.cwd()
     settings = _defaults()
-    for name, value in found.items():
-        settings = replace(settings, **{name: _convert(name, value)})
+    found = {
+        **_from_pyproject(folder),
+        **_from_dotenv(folder),
+        **_from_environment(environ),
+        **{name: _Found(value, ARGUMENT) for name, value in arguments.items() if value is not None},
+    }
+    for name, (value, origin) in found.items():
+        settings = settings.changed(name, value, origin=origin)
     return settings
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return f"FLASH_{name.upper()}"
+
+
+def read_dotenv(folder: Path) -> tuple[Mapping[str, str | None], Path]:
+    """Return what ``.env`` of a folder says, and where it lies; the environment stays as it is.
+
+    Raises:
+        SettingsError: It is no text.
+    """
+    file = folder / ".env"
+    if not file.is_file():
+        return {}, file
+    from dotenv import dotenv_values
+
+    try:
+        return dotenv_values(file, interpolate=False), file
+    except UnicodeDecodeError:
+        raise SettingsError(f"{shown(file)} is not UTF-8 text.") from None
+
+
+def shown(path: Path) -> str:
+    """Return a path for people: from the working folder if it is below, else from ``~`` if it is there."""
+    for place, name in ((Path.cwd(), "."), (Path.home(), "~")):
+        if path.is_relative_to(place):
+            return str(Path(name) / path.relative_to(place))
+    return str(path)
+
+
+class _Found(NamedTuple):
+    """A value as it is written somewhere, and where."""
+
+    value: Any
+    origin: str
 
 
 def _defaults() -> Settings:
@@ -116,25 +181,53 @@ def _defaults() -> Settings:
     )
 
 
-_NAMES = tuple(field.name for field in fields(Settings))
+NAMES = tuple(each.name for each in fields(Settings) if each.name != "origins")
+"""All settings."""
+
+CHANGEABLE = frozenset({"backend", "python", "allow_apt", "down_on_exit"})
+"""Those that can change while a process runs; the others say where its engine is."""
+
+MEANINGS: Mapping[str, str] = {
+    "home": "folder of the engine's state: one engine for each",
+    "cache": "folder of worker environments",
+    "python": "interpreter of workers: a path, or a version such as 3.12",
+    "engine_idle_s": "seconds after which an engine that nobody needs ends",
+    "transport": "how kernels and workers reach the engine: unix or tcp",
+    "allow_apt": "install missing system packages without asking",
+    "backend": "who runs endpoints: local, runpod, or auto (Runpod if there is a key)",
+    "down_on_exit": "delete at exit what this process created at Runpod",
+}
+"""What each is, in a line."""
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    return {name: environ[key] for name in _NAMES if (key := f"FLASH_{name.upper()}") in environ}
+def _from_environment(environ: Mapping[str, str]) -> dict[str, _Found]:
+    return {
+        name: _Found(environ[variable(name)], variable(name)) for name in NAMES if variable(name) in environ
+    }
 
 
-def _from_pyproject(folder: Path) -> dict[str, Any]:
+def _from_dotenv(folder: Path) -> dict[str, _Found]:
+    values, file = read_dotenv(folder)
+    return {
+        name: _Found(value, f"{variable(name)} in {shown(file)}")
+        for name in NAMES
+        if (value := values.get(variable(name))) is not None
+    }
+
+
+def _from_pyproject(folder: Path) -> dict[str, _Found]:
     for place in (folder, *folder.parents):
         file = place / "pyproject.toml"
         if file.is_file():
             table = _read_table(file)
             for name in table:
-                if name not in _NAMES:
+                if name not in NAMES:
                     raise SettingsError(
-                        f"{file}: [tool.flash_nb] has no setting {name!r}{did_you_mean(name, _NAMES)}",
-                        hint=f"Settings are: {', '.join(_NAMES)}.",
+                        f"{file}: [tool.flash_nb] has no setting {name!r}{did_you_mean(name, NAMES)}",
+                        hint=f"Settings are: {', '.join(NAMES)}.",
                     )
-            return table
+            origin = os.path.relpath(file, folder)
+            return {name: _Found(value, origin) for name, value in table.items()}
     return {}
 
 
@@ -162,25 +255,35 @@ _KINDS: Mapping[str, type] = {
 }
 
 
-def _convert(name: str, value: Any) -> Any:
+WORDS: Mapping[str, tuple[str, ...]] = {
+    "transport": TRANSPORTS,
+    "backend": BACKENDS,
+    "allow_apt": ("true", "false"),
+    "down_on_exit": ("true", "false"),
+}
+"""The settings whose values are words of a set."""
+
+
+def _convert(name: str, value: Any, hint: str | None) -> Any:
     kind = _KINDS.get(name, str)
     if kind is Path:
         return Path(str(value)).expanduser().absolute()
     if kind is bool:
-        return _convert_bool(name, value)
-    words = {"transport": TRANSPORTS, "backend": BACKENDS}.get(name)
+        return _convert_bool(name, value, hint)
+    words = WORDS.get(name)
     if words and value not in words:
         raise SettingsError(
-            f"{name} = {value!r} is not one of {', '.join(words)}{did_you_mean(str(value), words)}"
+            f"{name} = {value!r} is not one of {', '.join(words)}{did_you_mean(str(value), words)}",
+            hint=hint,
         )
     try:
         return kind(value)
     except (TypeError, ValueError) as error:
-        raise SettingsError(f"{name} = {value!r} is not a {kind.__name__}") from error
+        raise SettingsError(f"{name} = {value!r} is not a {kind.__name__}", hint=hint) from error
 
 
-def _convert_bool(name: str, value: Any) -> bool:
+def _convert_bool(name: str, value: Any, hint: str | None) -> bool:
     word = str(value).lower()
     if word not in {"1", "true", "yes", "on", "0", "false", "no", "off", ""}:
-        raise SettingsError(f"{name} = {value!r} is neither true nor false")
+        raise SettingsError(f"{name} = {value!r} is neither true nor false", hint=hint)
     return word in {"1", "true", "yes", "on"}

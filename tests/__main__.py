@@ -10,7 +10,7 @@ engine          unit, engine and contract suites: this Python
 notebook        notebook and command-line suites: this Python, newest ipykernel
 conformance     Runpod's own programs as judges, in environments of theirs
 browser         the same, JupyterLab in Chromium
-kernel          this Python with ipykernel 6.29 and 7.1: what they can change
+kernel          this Python with ipykernel 6.29, 7.1, 7.3 and 7.4, IPython 8 and 9: what they can change
 =============== =====================================================================
 
 It ends with one line per part, and says what was skipped and why. With ``CI=true`` a part that is
@@ -20,6 +20,7 @@ missing (a Python, Chromium) is a failure. ``python -m tests unit`` runs only th
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -46,33 +47,37 @@ class Part:
 
     @property
     def venv(self) -> Path:
-        return VENVS / "-".join([f"py{self.python}", *(pin.replace("==", "") for pin in self.pins)])
+        return VENVS / "-".join([f"py{self.python}", *(re.sub(r"=|\.?\*", "", pin) for pin in self.pins)])
 
 
-# What a kernel's version can change: output, interrupts, the order of cells. The rest of tests/notebook
-# runs with the newest one.
+# What a kernel's version can change: output, interrupts, the order of cells, help and completion. The rest
+# of tests/notebook runs with the newest one.
 KERNEL = [
     f"tests/notebook/test_{name}.py"
     for name in (
         "cell",
-        "define",
         "errors",
         "extension",
+        "face",
         "flash_map",
         "interrupt",
+        "loading",
         "map",
         "output",
-        "remote",
-        "streaming",
+        "run_all",
     )
 ]
+# Both lines of IPython with an old and a new kernel; "notebook" is the newest of both.
+KERNELS = {"6.29.5": "8.*", "7.1.0": "9.*", "7.3.0": "9.*", "7.4.0": "8.*"}
 
 PARTS = (
     Part("engine", HERE, ["tests/unit", "tests/engine", "tests/contract"]),
     Part("notebook", HERE, ["tests/notebook", "tests/cli"]),
     Part("conformance", HERE, ["tests/conformance"]),
-    Part("kernel 6.29", HERE, KERNEL, ["ipykernel==6.29.5"]),
-    Part("kernel 7.1", HERE, KERNEL, ["ipykernel==7.1.0"]),
+    *(
+        Part(f"kernel {kernel}", HERE, KERNEL, [f"ipykernel=={kernel}", f"ipython=={ipython}"])
+        for kernel, ipython in KERNELS.items()
+    ),
     Part("browser", HERE, ["tests/browser"]),
     Part("unit 3.10", "3.10", ["tests/unit"]),
     Part("unit 3.13", "3.13", ["tests/unit"]),

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from flash_nb.errors import ApiKeyError, SettingsError
+from flash_nb.settings import read_dotenv
 
 if TYPE_CHECKING:
     import httpx
@@ -107,7 +108,7 @@ def _places(
     """Yield what each place holds, and its name; one is only read if those before it hold no key."""
     yield argument, "the argument"
     yield environ.get(VARIABLE), f"the environment ({VARIABLE})"
-    yield _from_dotenv(folder / ".env")
+    yield _from_dotenv(folder)
     yield _from_config(config_file(environ))
 
 
@@ -127,12 +128,9 @@ def require_key(argument: str | None = None, **where: Any) -> ApiKey:
     return key
 
 
-def _from_dotenv(file: Path) -> tuple[str | None, str]:
-    if not file.is_file():
-        return None, ""
-    from dotenv import dotenv_values
-
-    return dotenv_values(file, interpolate=False).get(VARIABLE), str(file)
+def _from_dotenv(folder: Path) -> tuple[str | None, str]:
+    values, file = read_dotenv(folder)
+    return values.get(VARIABLE), str(file)
 
 
 def _from_config(file: Path) -> tuple[str | None, str]:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from flash_nb.jobs import JobEvent
 from flash_nb.resources.offers import Offers
+from flash_nb.settings import Settings
 from flash_nb.worker.frames import Buffer
 
 OnEvent = Callable[[JobEvent], None]
@@ -203,10 +204,12 @@ class Backend(Protocol):
         name: Its name among the settings, and for people where a job runs.
         runs_images: Workers run the container image of their resource. So nothing stands in for it,
             and a live route brings its code in each call.
+        settings: What holds. Its session replaces them when one of `CHANGEABLE` changes.
     """
 
     name: str
     runs_images: bool
+    settings: Settings
 
     async def ensure(self, spec: EndpointSpec) -> Endpoint:
         """Return the endpoint of this spec, created or updated if need be.

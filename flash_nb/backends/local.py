@@ -393,7 +393,7 @@ class LocalBackend:
     runs_images = False
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._client_id = secrets.token_hex(6)
         self._client: EngineClient | None = None
         self._connecting: asyncio.Lock | None = None
@@ -440,7 +440,7 @@ class LocalBackend:
     async def endpoints(self) -> Sequence[EndpointInfo]:
         """List the engine's endpoints; an engine that does not run is not started."""
         try:
-            client = self._client or await connect(self._settings, self._client_id, start=False)
+            client = self._client or await connect(self.settings, self._client_id, start=False)
         except EngineError:
             return []
         try:
@@ -472,7 +472,7 @@ class LocalBackend:
             self._connecting = asyncio.Lock()
         async with self._connecting:
             if self._client is None or self._client.closed.done():
-                self._client = await connect(self._settings, self._client_id, instances=[*self._instances])
+                self._client = await connect(self.settings, self._client_id, instances=[*self._instances])
                 self._client.on_no_endpoint = self._endpoint_is_gone
                 self._spawn(self._watch(self._client))
             return self._client
@@ -484,7 +484,7 @@ class LocalBackend:
             "job": request.job_id,
             "endpoint": endpoint_id,
             "needs": {
-                "python": request.python or self._settings.python,
+                "python": request.python or self.settings.python,
                 "requirements": list(request.requirements),
                 "system": list(request.system),
                 "instance": request.instance,
@@ -493,7 +493,7 @@ class LocalBackend:
         for name, value in (("timeout", request.timeout_s), ("ttl", request.ttl_s)):
             if value is not None:
                 header[name] = value
-        if request.allow_apt or self._settings.allow_apt:
+        if request.allow_apt or self.settings.allow_apt:
             header["allow_apt"] = list(request.system)
         if request.durable:
             header["sync"] = True
@@ -588,7 +588,7 @@ class LocalBackend:
             for job in self._open_jobs.values():
                 job.on_event(PhaseEvent("the engine was stopped: waiting for it to be started again"))
             await asyncio.sleep(STOPPED_POLL_S)
-            if read_state(self._settings) is not None:
+            if read_state(self.settings) is not None:
                 break
         if self._is_needed() and self._client is client:
             self._resume()
@@ -615,7 +615,7 @@ class LocalBackend:
                 job.header = {**job.header, "seen": job.seen}
                 self._send_job(client, job_id)
             return
-        log = self._settings.log_file
+        log = self.settings.log_file
         self._fail_open_jobs(f"the engine cannot be started again: {reason}; its log says why: {log}")
 
     def _may_restart(self) -> bool:

@@ -1,8 +1,7 @@
 """The ``flash`` command.
 
-Modules: `app` (the command tree), `engine` (``flash engine …``), `demo` (``flash demo``),
-`check` (``flash check``), `login` (``flash login``), `cache` (``flash cache``), `endpoints`
-(``flash endpoints``, ``flash down``).
+Modules: `app` (the command tree), and one for each command: `engine` (``flash engine …``), `demo`,
+`check`, `config`, `login`, `cache`, `endpoints` (with ``flash down``).
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def endpoints(
 
 def down(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Names or ids of endpoints.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Names or ids of endpoints.")
     ] = None,
     every: Annotated[
         bool, typer.Option("--all", help="All that were created here; nobody else's, whatever its name.")

@@ -56,7 +56,10 @@ def status(as_json: Json = False) -> None:
 
 @app.command()
 def token() -> None:
-    """Print the engine's token: ``curl -H "Authorization: Bearer $(flash engine token)" …``."""
+    """Print the engine's token.
+
+    ``curl -H "Authorization: Bearer $(flash engine token)" …``
+    """
     state = read_state(settings_.load())
     if state is None:
         typer.echo("The engine is not running. Start it: flash engine start", err=True)

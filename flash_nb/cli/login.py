@@ -14,7 +14,7 @@ CONSOLE = "https://console.runpod.io/user/settings"
 
 
 def login() -> None:
-    """Ask for an API key without showing it, try it, and store it in ~/.runpod/config.toml."""
+    """Ask for an API key, try it, and store it in ~/.runpod/config.toml; nothing shows it."""
     file = config_file()
     typer.echo(f"API keys are made at {CONSOLE}")
     key = ApiKey(getpass.getpass("API key: ").strip(), "what you typed")

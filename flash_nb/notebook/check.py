@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def check(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="[NOTEBOOK.ipynb]", help="Default: this notebook.")] = "",
+    name: Annotated[str, typer.Argument(metavar="NOTEBOOK.ipynb", help="Default: this notebook.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check every cell of this notebook without running it, and the values that exist.

@@ -50,7 +50,7 @@ class Bill:
 
 
 def cost(ctx: typer.Context) -> None:
-    """Show what this notebook has spent, what the month has, and which endpoints cost money now."""
+    """Show what this notebook and this month have spent, and what costs money now."""
     notebook: Notebook = ctx.obj
     session = current_session()
     session.spending.flush()

@@ -6,13 +6,14 @@ import json
 import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from flash_nb.errors import BackendError, JobNotFoundError
 from flash_nb.jobs import StatusEvent
 from flash_nb.loop import HEARTBEAT_S
+from flash_nb.notebook import cell_run
 from flash_nb.notebook.cell_job import CellJob
 from flash_nb.notebook.display import Record
 from flash_nb.notebook.notebook import Notebook
@@ -22,7 +23,10 @@ from flash_nb.sdk.ledger import Entry
 from flash_nb.sdk.session import current_session
 
 Which = Annotated[str, typer.Argument(metavar="JOB", help="Its number in %flash jobs, or its id.")]
-Some = Annotated[list[str] | None, typer.Argument(metavar="[JOB]...", help="Their numbers, or ids.")]
+OneOrNone = Annotated[
+    str, typer.Argument(metavar="[JOB]", help="Its number, or its id. Default: the last map's items.")
+]
+Some = Annotated[list[str] | None, typer.Argument(metavar="JOB", help="Their numbers, or ids.")]
 
 
 def wait(ctx: typer.Context, which: Some = None) -> None:
@@ -55,14 +59,18 @@ def cancel(
             typer.echo(f"Job {post.number} is over: {post.row().info.status.value}.")
 
 
-def retry(ctx: typer.Context, which: Which) -> None:
+def retry(ctx: typer.Context, which: OneOrNone = "") -> list[Any] | None:
     """Run a job again that failed, timed out or was cancelled, under its id; do not wait for it.
 
     Without a job it runs what the last %%flash_map has left undone, waits, and completes its lists.
     """
+    notebook: Notebook = ctx.obj
+    if not which:
+        return cell_run.retry_last(notebook)
     post = _find(which)
-    run_again(ctx.obj, post)
+    run_again(notebook, post)
     typer.echo(f"Job {post.number} runs again.")
+    return None
 
 
 def run_again(notebook: Notebook, post: Post) -> None:

@@ -6,6 +6,7 @@ remote cell.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
 from flash_nb.notebook import options
 from flash_nb.notebook.magic_line import MAGICS
+from flash_nb.notebook.matcher import matcher
 from flash_nb.notebook.notebook import Notebook
 
 if TYPE_CHECKING:
@@ -29,6 +31,12 @@ DEFAULT_NAME = "notebook"
 PLACES = {"local": "local engine", "runpod": "Runpod"}
 
 
+def _overview() -> str:
+    from flash_nb.notebook.commands import overview
+
+    return overview()
+
+
 @magics_class
 class FlashMagics(Magics):
     """``%%flash_remote``: run a cell on a worker; ``%%flash_map``: once for each of many items."""
@@ -37,21 +45,19 @@ class FlashMagics(Magics):
         super().__init__(shell)
         self._shell = shell
         self.notebook = Notebook(shell)
+        self.matcher = matcher(self.notebook)
         self._resources: dict[tuple[object, ...], ServerlessResource] = {}
         self._named = ""  # the backend that a record has named last
         self._warned: set[str] = set()
 
     @line_magic
     def flash(self, line: str) -> Any:
-        """Run a command of ``flash``, such as ``%flash endpoints``.
-
-        ``%flash backend`` says who runs endpoints, and ``%flash backend local|runpod|auto`` chooses it for
-        this notebook; ``%flash pick`` and ``%flash use`` choose what a bare ``%%flash_remote`` runs on. All
-        commands: ``%flash --help``
-        """
+        """Run a command of this notebook or of the command line."""
         from flash_nb.notebook.commands import run
 
         return run(self.notebook, line)
+
+    flash.getdoc = _overview  # type: ignore[union-attr]  # what IPython shows for `%flash?`
 
     @cell_magic
     def flash_remote(self, line: str, cell: str) -> Any:  # noqa: D102
@@ -244,7 +250,9 @@ def _make_resource(chosen: CellOptions) -> ServerlessResource:
             fields["instanceIds"] = [chosen.cpu]
         return CpuLiveServerless(**fields)
     except ResourceError as error:
-        raise UsageError(f"{chosen.magic}: {error.message}") from None
+        # On a line they are written without the names of their classes.
+        said = re.sub(r"\b(GpuGroup|GpuType|CpuInstanceType)\.", "", error.message)
+        raise UsageError(f"{chosen.magic}: {said}") from None
 
 
 def load(shell: InteractiveShell) -> None:
@@ -261,6 +269,7 @@ def load(shell: InteractiveShell) -> None:
     shell.input_transformers_cleanup.insert(0, hoist)  # before IPython drops blank lines
     shell.input_transformers_cleanup.append(magics.check_syntax)
     shell.input_transformers_post.append(rewrite)
+    shell.Completer.custom_matchers.append(magics.matcher)
     shell._flash_magics = magics  # type: ignore[attr-defined]
 
 
@@ -278,6 +287,7 @@ def unload(shell: InteractiveShell) -> None:
     shell.input_transformers_cleanup.remove(hoist)
     shell.input_transformers_cleanup.remove(magics.check_syntax)
     shell.input_transformers_post.remove(rewrite)
+    shell.Completer.custom_matchers.remove(magics.matcher)
     for kind, names in magics.magics.items():
         for name in names:
             shell.magics_manager.magics[kind].pop(name, None)

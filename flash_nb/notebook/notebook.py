@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from flash_nb.sdk.board import Origin
 
 
+def _running_cell(shell: Any) -> str:
+    """Return the id of the cell that runs: if it is the one that loads the magics, no event tells it."""
+    request = shell.get_parent() if hasattr(shell, "get_parent") else {}
+    return str((request or {}).get("metadata", {}).get("cellId", ""))
+
+
 class Notebook:
     """One notebook: its shell, the cell that runs, and the jobs that nobody waits for.
 
@@ -39,7 +45,7 @@ class Notebook:
         self.waiting = WaitBeforeReads(shell.user_ns)
         self.default: Default | None = None
         self.picker: Picker | None = None
-        self._cell = ""
+        self._cell = _running_cell(shell)
 
     @property
     def namespace(self) -> dict[str, Any]:

@@ -54,6 +54,12 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.prog.split()[0]}: {message}")
 
+    def _check_value(self, action: argparse.Action, value: str) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = [*map(str, action.choices)]
+            near = did_you_mean(value, known) or f"; choose from {', '.join(known)}"
+            raise argparse.ArgumentError(action, f"{value!r} is unknown{near}")
+
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         parsed, unknown = self.parse_known_args(words)
         if unknown:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextvars
+import shlex
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ from flash_nb.backends.base import (
     JobRequest,
 )
 from flash_nb.backends.choice import choose, make
+from flash_nb.errors import SettingsError
 from flash_nb.jobs import FinishedEvent, JobEvent, JobInfo, JobStatus, StreamEvent, new_job_id
 from flash_nb.loop import LoopThread, Mailbox, settled
 from flash_nb.resources.env import parse_env
@@ -36,7 +38,7 @@ from flash_nb.sdk.board import About, Board, Origin
 from flash_nb.sdk.job import Decode, Job, Resolve
 from flash_nb.sdk.ledger import Ledger
 from flash_nb.sdk.spending import Spending, Totals
-from flash_nb.settings import Settings, load
+from flash_nb.settings import CHANGEABLE, TYPED, Settings, load, variable
 
 CLOSE_TIMEOUT_S = 2.0
 DOWN_TIMEOUT_S = 30.0
@@ -103,7 +105,32 @@ class Session:
         chosen = choose(replace(self.settings, backend=name))
         backend = self.backend_named(chosen)
         self._chosen = chosen
+        self._hold(self.settings.changed("backend", name, origin=TYPED))
         return backend
+
+    def change(self, name: str, value: str) -> None:
+        """Change a setting for this process, from now on.
+
+        Raises:
+            SettingsError: There is no such setting, its value cannot be used, or it holds from the start.
+            FlashError: As for `backend`.
+        """
+        changed = self.settings.changed(name, value, origin=TYPED)
+        if name not in CHANGEABLE:
+            raise SettingsError(
+                f"{name} holds from the start of the kernel on.",
+                hint=f"Set it before: {variable(name)}={shlex.quote(value)} in the environment or in .env; "
+                f"or {name} below [tool.flash_nb] in pyproject.toml. Then restart the kernel.",
+            )
+        if name == "backend":
+            self.use(value)
+        else:
+            self._hold(changed)
+
+    def _hold(self, settings: Settings) -> None:
+        self.settings = settings
+        for backend in self._backends.values():
+            backend.settings = settings
 
     def endpoint(
         self, resource: ServerlessResource, app: ServedApp | None = None, *, backend: str = ""
@@ -420,6 +447,11 @@ def current_session() -> Session:
             _current = Session()
             atexit.register(_current.close)
         return _current
+
+
+def session_if_any() -> Session | None:
+    """Return this process's session, if it has been made."""
+    return _current
 
 
 def set_session(session: Session | None) -> None:

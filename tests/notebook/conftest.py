@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kernels import Engine, Kernel, started_kernel
+from kernels import Engine, Kernel, started
 
 
 @pytest.fixture(scope="session")
@@ -33,5 +34,14 @@ def engine() -> Iterator[Engine]:
 @pytest.fixture(scope="module")
 def kernel(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     """Start a kernel of this interpreter, with the extension loaded."""
-    with started_kernel(tmp_path_factory.mktemp("notebook")) as started:
-        yield started
+    with started(tmp_path_factory.mktemp("notebook")) as made:
+        assert made.value("__import__('sys').executable") == sys.executable
+        made.run("%load_ext flash_nb").ok()
+        yield made
+
+
+@pytest.fixture
+def fresh(engine: Engine, tmp_path: Path) -> Iterator[Kernel]:
+    """Start a kernel of this interpreter, with nothing loaded."""
+    with started(tmp_path) as made:
+        yield made

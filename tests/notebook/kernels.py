@@ -184,6 +184,31 @@ class Kernel:
         reply.status = "ok"  # there is no reply to it
         self.wait(reply)
 
+    def complete(self, code: str) -> list[str]:
+        """Press the tabulator where ``|`` is in a cell, else at its end; return what is offered.
+
+        All that is offered goes on from what is replaced.
+        """
+        before, _, after = code.partition("|")
+        request = self._client.complete(before + after, len(before))
+        give_up_at = time.monotonic() + TIMEOUT_S
+        while (message := self._client.get_shell_msg(timeout=give_up_at - time.monotonic()))[
+            "parent_header"
+        ].get("msg_id") != request:
+            self._receive_reply(message)
+        found = message["content"]
+        assert found["status"] == "ok", found
+        assert found["cursor_end"] == len(before)
+        replaced = before[found["cursor_start"] :]
+        assert all(each.startswith(replaced) for each in found["matches"]), (replaced, found["matches"])
+        return list(found["matches"])
+
+    def ask(self) -> None:
+        """Ask what front ends ask for while cells run or wait; nobody reads the answers."""
+        self._client.complete("pri", 3)
+        self._client.comm_info()
+        self._client.kernel_info()
+
     def interrupt(self) -> None:
         """Press the stop button."""
         self._manager.interrupt_kernel()
@@ -202,6 +227,9 @@ class Kernel:
             message = self._client.get_shell_msg(timeout=timeout)
         except queue.Empty:
             return
+        self._receive_reply(message)
+
+    def _receive_reply(self, message: dict[str, Any]) -> None:
         reply = self._replies.get(message["parent_header"].get("msg_id"))
         if reply is not None and message["msg_type"] == "execute_reply":
             content = message["content"]
@@ -299,18 +327,20 @@ def _add(reply: Reply, kind: str, content: dict[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def started_kernel(folder: Path) -> Iterator[Kernel]:
-    """Start a kernel of this interpreter in a folder, with the extension loaded."""
+def started(folder: Path, **environ: str) -> Iterator[Kernel]:
+    """Start a kernel of this interpreter.
+
+    Args:
+        folder: Where it runs.
+        **environ: Variables of its environment, beside ours.
+    """
     manager = KernelManager(kernel_name="python3")
-    manager.start_kernel(cwd=str(folder))
+    manager.start_kernel(cwd=str(folder), env={**os.environ, **environ})
     client = manager.blocking_client()
     client.start_channels()
     try:
         client.wait_for_ready(timeout=TIMEOUT_S)
-        started = Kernel(client, manager)
-        assert started.value("__import__('sys').executable") == sys.executable
-        started.run("%load_ext flash_nb").ok()
-        yield started
+        yield Kernel(client, manager)
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)

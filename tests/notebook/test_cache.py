@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from kernels import Engine, Kernel, Reply, started_kernel
+from kernels import Engine, Kernel, Reply, started
 
 # Each run of a cell on a worker leaves a line in the file `log`, which the tests count.
 SETUP = """
@@ -123,7 +123,8 @@ def test_a_hit_after_a_restart_needs_no_engine(
     cell.body += "\nn = len(box.held); longer = Box({*box.held, 'four'}); n"
     kernel.run(define + words).ok()
     cell.run().ok()
-    with started_kernel(tmp_path) as later:
+    with started(tmp_path) as later:
+        later.run("%load_ext flash_nb").ok()
         later.run(setup_of(folder)).ok()
         later.run(f"os.environ['FLASH_HOME'] = {str(tmp_path / 'nobody')!r}").ok()
         later.run(define + words).ok()

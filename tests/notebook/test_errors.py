@@ -139,8 +139,8 @@ def test_run_all_stops(kernel: Kernel) -> None:
 # options -> what the one line says
 MISTAKES = {
     "--gup ADA_24": "no such option: --gup; did you mean '--gpu'?",
-    "--gpu AMPER_80": "did you mean GpuGroup.AMPERE_80?",
-    "--cpu cpu5c-4-9": "did you mean CpuInstanceType.CPU5C_4_8?",
+    "--gpu AMPER_80": "did you mean AMPERE_80?",
+    "--cpu cpu5c-4-9": "did you mean CPU5C_4_8?",
     "--gpu ADA_24 --cpu cpu5c-4-8": "exclude each other",
     "--timeout soon": "'soon' is not a number of seconds",
     "--timeout -1": "is not more than 0 seconds",

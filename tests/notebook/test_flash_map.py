@@ -428,7 +428,7 @@ MISTAKES = {
     "x in await f()": "make the items in a cell before",
     "x in [1] --max-parallel 0": "0 lets nothing run",
     "x in [1] --detach": "no such option: --detach",
-    "x in [1] --gpu AMPER_80": "did you mean GpuGroup.AMPERE_80?",
+    "x in [1] --gpu AMPER_80": "did you mean AMPERE_80?",
     "x in [1] -r nobody": "no resource is called 'nobody'",
 }
 

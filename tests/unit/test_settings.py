@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 from flash_nb.errors import SettingsError
-from flash_nb.settings import MAX_SOCKET_PATH, Settings, load
+from flash_nb.settings import (
+    CHANGEABLE,
+    MAX_SOCKET_PATH,
+    MEANINGS,
+    NAMES,
+    TYPED,
+    WORDS,
+    Settings,
+    load,
+    shown,
+)
 
 
 def project(folder: Path, text: str) -> Path:
@@ -83,9 +94,76 @@ def test_what_is_false(value, tmp_path):
         ({"FLASH_TRANSPORT": "pigeon"}, "transport = 'pigeon' is not one of unix, tcp"),
     ],
 )
-def test_a_value_that_cannot_be_used_is_named(environ, message, tmp_path):
-    with pytest.raises(SettingsError, match=f"^{message}$"):
+def test_a_value_that_cannot_be_used_is_named_with_its_place(environ, message, tmp_path):
+    with pytest.raises(SettingsError) as caught:
         load(environ=environ, folder=tmp_path)
+    assert caught.value.message == message
+    assert caught.value.hint == f"It comes from: {next(iter(environ))}"
+
+
+def test_origins_say_where_each_came_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = project(tmp_path, '[tool.flash_nb]\npython = "project"\nengine_idle_s = 1\ntransport = "tcp"\n')
+    (folder / ".env").write_text("FLASH_ENGINE_IDLE_S=2\nFLASH_PYTHON=dotenv\nFLASH_BACKED=x\n")
+    settings = load(environ={"FLASH_PYTHON": "environment"}, folder=folder, backend="local")
+    assert settings.origins == {
+        "transport": "pyproject.toml",
+        "engine_idle_s": "FLASH_ENGINE_IDLE_S in .env",
+        "python": "FLASH_PYTHON",
+        "backend": "argument",
+    }
+    assert (settings.transport, settings.engine_idle_s, settings.python) == ("tcp", 2.0, "environment")
+
+
+def test_only_our_variables_are_read_from_dotenv_and_none_is_set(tmp_path):
+    (tmp_path / ".env").write_text("HOME=/elsewhere\nhome=/x\nFLASH_BACKEND=local\nFLASH_ALLOW_APT\n")
+    before = dict(os.environ)
+    settings = load(environ={}, folder=tmp_path)
+    assert [*settings.origins] == ["backend"]
+    assert dict(os.environ) == before
+
+
+def test_a_dotenv_that_is_no_text_is_named(tmp_path):
+    (tmp_path / ".env").write_bytes(b"FLASH_BACKEND=\xff\xfe")
+    with pytest.raises(SettingsError, match=r"\.env is not UTF-8 text"):
+        load(environ={}, folder=tmp_path)
+
+
+def test_a_value_of_dotenv_that_cannot_be_used_names_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("FLASH_BACKEND=runpot\n")
+    with pytest.raises(SettingsError, match="did you mean 'runpod'") as caught:
+        load(environ={}, folder=tmp_path)
+    assert caught.value.hint == "It comes from: FLASH_BACKEND in .env"
+
+
+def test_where_a_file_is_shown(tmp_path, monkeypatch):
+    here = tmp_path / "project" / "notebooks"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    assert shown(here / ".env") == ".env"
+    assert shown(here / "a" / "b") == "a/b"
+    project(tmp_path / "project", "[tool.flash_nb]\nallow_apt = true\n")
+    assert load(environ={}).origins == {"allow_apt": "../pyproject.toml"}
+    assert shown(tmp_path / "me" / "x") == "~/x"
+    assert shown(Path("/usr/bin/python3")) == "/usr/bin/python3"
+
+
+def test_a_changed_setting_says_who_changed_it(tmp_path):
+    settings = load(environ={}, folder=tmp_path)
+    changed = settings.changed("allow_apt", "on", origin=TYPED)
+    assert (changed.allow_apt, changed.origins) == (True, {"allow_apt": "this notebook"})
+    assert settings.allow_apt is False
+    with pytest.raises(SettingsError, match="no setting 'alow_apt'; did you mean 'allow_apt'"):
+        settings.changed("alow_apt", "on", origin=TYPED)
+    with pytest.raises(SettingsError, match="no setting 'origins'"):
+        settings.changed("origins", "on", origin=TYPED)
+
+
+def test_every_setting_has_a_meaning():
+    assert set(MEANINGS) == set(NAMES)
+    assert set(NAMES) >= {*CHANGEABLE, *WORDS}
 
 
 def test_paths_are_absolute_and_know_the_users_home(tmp_path, monkeypatch):

@@ -137,7 +137,7 @@ class RunpodBackend:
         self.client = Client(key or require_key(), backoff)
         self.inventory = Inventory(settings.home)
         self.provision = Provision(self.client, self.inventory, settings.home)
-        self._settings = settings
+        self.settings = settings
         self._jobs: dict[str, RunpodJob] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._making: dict[str, asyncio.Lock] = {}
@@ -236,7 +236,7 @@ class RunpodBackend:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._settings.down_on_exit:
+        if self.settings.down_on_exit:
             created = list(self.provision.created)
             await asyncio.gather(*map(self.provision.delete, created), return_exceptions=True)
         await self.client.aclose()

@@ -42,6 +42,8 @@ def test_options(line, expected):
         ("--define --refresh", "--define excludes --cache and --refresh"),
         ("--name 'x", "No closing quotation"),
         ("--gpu", "expected one argument"),
+        ("--backend runpot", "argument --backend: 'runpot' is unknown; did you mean 'runpod'?"),
+        ("--backend mine", "argument --backend: 'mine' is unknown; choose from local, runpod"),
     ],
 )
 def test_a_mistake_is_one_sentence(line, sentence):
