@@ -143,7 +143,7 @@ def run(notebook: Notebook, line: str) -> Any:
         raise UsageError(f"%flash: {error}: {line}") from None
     command, path, rest = _find(words)
     is_group = hasattr(command, "commands")
-    if is_group and rest in ([], ["--help"]):
+    if is_group and (rest == ["--help"] or not (rest or command.invoke_without_command)):
         print(overview() if len(path) == 1 else f"{command.help}\n\n{_list(command.commands)}")
     elif is_group or "--help" in rest or path[-1] in _own_names() | HERE:
         return _here(command, path, rest, notebook)
