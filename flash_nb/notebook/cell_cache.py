@@ -27,7 +27,7 @@ from flash_nb.sdk.look import human_size, human_time
 from flash_nb.settings import Settings
 
 if TYPE_CHECKING:
-    from flash_nb.notebook.cell_job import PreparedCell
+    from flash_nb.notebook.cell import PreparedCell
 
 VERSION = 1
 MAX_TEXT = 1_000_000

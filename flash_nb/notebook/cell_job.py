@@ -1,28 +1,16 @@
-"""One remote cell: from its text to a job, and from the job's outcome back to the notebook.
-
-`CellText` knows where the cell's lines are, `prepare` decides everything before anything is sent,
-and `CellJob` follows the job: it shows what arrives, keeps the record up to date, and binds names.
-"""
+"""The job of one remote cell: it shows what arrives, keeps the record up to date, and binds names."""
 
 from __future__ import annotations
 
-import ast
-import contextlib
 import contextvars
 import queue
 import threading
 import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, replace
 from typing import Any, Protocol
 
-from IPython.core.displayhook import DisplayHook
-
-from flash_nb.cells.finding import Finding, refuse
-from flash_nb.cells.plan import CellPlan, plan_cell
-from flash_nb.cells.shell import Translated, translate
-from flash_nb.errors import CellError, JobCancelledError, UndefinedNameError
+from flash_nb.errors import JobCancelledError, UndefinedNameError
 from flash_nb.jobs import (
     ClearEvent,
     DisplayEvent,
@@ -32,167 +20,28 @@ from flash_nb.jobs import (
     JobStatus,
     PhaseEvent,
     StatusEvent,
+    StoredEvent,
 )
 from flash_nb.notebook.budget import Budget, budget_of, timeout_s
+from flash_nb.notebook.cell import PreparedCell
 from flash_nb.notebook.cell_cache import CellCache, kept_text, saved_text
 from flash_nb.notebook.namespace import bind
-from flash_nb.notebook.options import CellOptions
 from flash_nb.notebook.pending import Pending
-from flash_nb.notebook.preflight import inspect_cell, known_around
 from flash_nb.notebook.record import LOOKS, JobView, ValueSize
 from flash_nb.resources.prices import Rate
 from flash_nb.resources.serverless import ServerlessResource
 from flash_nb.sdk import money, outputs
 from flash_nb.sdk.board import Origin
 from flash_nb.sdk.cache import Kept
-from flash_nb.sdk.capture import Capture, Source
 from flash_nb.sdk.job import Job
 from flash_nb.sdk.ledger import Entry
 from flash_nb.sdk.session import Session
-from flash_nb.sdk.target import Target
 from flash_nb.worker.frames import Buffer
-from flash_nb.worker.namespace import Item, attribute, remember_source
+from flash_nb.worker.namespace import Item, attribute
 
 HEARTBEAT_S = 0.1
 CANCEL_WAIT_S = 0.4
 RECORD_EVERY_S = 0.25
-
-
-@dataclass(frozen=True)
-class CellText:
-    """A cell's text, and the name under which tracebacks find it.
-
-    Attributes:
-        raw: What the user typed, the magic line included.
-        filename: The name of its code.
-        translated: Its body as plain Python, moved down by the magic line.
-    """
-
-    raw: str
-    filename: str
-    translated: Translated
-
-    @classmethod
-    def of(
-        cls, line: str, body: str, name_code: Callable[[str, str], str], *, magic: str = "%%flash_remote"
-    ) -> CellText:
-        """Make it from what IPython hands to a cell magic.
-
-        Args:
-            line: The rest of the magic line.
-            body: The lines below it.
-            name_code: Registers ``(source, raw)`` with IPython and returns the code's name.
-            magic: What stands before the line.
-        """
-        raw = f"{magic} {line}".rstrip() + "\n" + body
-        source = "\n" + body
-        filename = name_code(source, raw)
-        remember_source(filename, raw)
-        return cls(raw, filename, translate(source))
-
-
-@dataclass(frozen=True)
-class PreparedCell:
-    """A cell that may be sent."""
-
-    text: CellText
-    options: CellOptions
-    captured: Capture
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    requirements: tuple[str, ...]
-    definitions: tuple[Item, ...]
-    warnings: tuple[Finding, ...] = ()
-
-    @property
-    def request(self) -> dict[str, Any]:
-        """The `flash_nb.protocol.channel.CellRequest`."""
-        return {
-            "execution_type": "cell",
-            "source": self.text.translated.source,
-            "filename": self.text.filename,
-            "cell": self.text.raw,
-            "namespace": self.captured.items,
-            "inputs": list(self.inputs),
-            "outputs": list(self.outputs),
-            "definitions": [item["name"] for item in self.definitions],
-            "show_value": not DisplayHook.semicolon_at_end_of_expression(self.text.translated.source),
-        }
-
-
-def check_syntax(raw: str, name_code: Callable[[str, str], str]) -> None:
-    """Raise the syntax error of a remote cell, if it has one.
-
-    Args:
-        raw: The cell, the magic line included.
-        name_code: As for `CellText.of`.
-    """
-    source = "\n" + raw.partition("\n")[2]
-    with contextlib.suppress(CellError), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the worker says it again
-        try:
-            compile(
-                translate(source).source, "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
-            )
-        except SyntaxError as error:
-            error.filename = name_code(source, raw)
-            raise
-
-
-def plan(text: CellText, known: frozenset[str]) -> CellPlan:
-    """Analyse a cell.
-
-    Raises:
-        SyntaxError: It is not Python; the error points at the user's line.
-    """
-    try:
-        return plan_cell(text.translated.source, known)
-    except SyntaxError as error:
-        error.filename = text.filename
-        raise
-
-
-def prepare(
-    text: CellText,
-    found: CellPlan,
-    options: CellOptions,
-    namespace: Mapping[str, Any],
-    *,
-    known: frozenset[str],
-    target: Target,
-) -> PreparedCell:
-    """Collect all that the cell needs, and all that stands against sending it.
-
-    Raises:
-        FlashError: Something does: see `flash_nb.cells.finding.refuse`.
-    """
-    around = known_around(found, known, namespace)
-    checked = inspect_cell(text.translated, found, options, around, target, namespace=namespace)
-    refuse(checked.findings)
-    definitions = tuple(_definition_items(text, found, options))
-    defined = {item["name"] for item in definitions}
-    outputs = found.outputs if options.outputs is None else options.outputs
-    return PreparedCell(
-        text=text,
-        options=options,
-        captured=checked.captured,
-        inputs=checked.inputs,
-        outputs=tuple(name for name in outputs if name not in defined),
-        requirements=checked.requirements(target),
-        definitions=definitions,
-        warnings=checked.findings,
-    )
-
-
-def _definition_items(text: CellText, found: CellPlan, options: CellOptions) -> Sequence[Item]:
-    """Return what the cell defines and nothing else binds: that is executed here, not brought back."""
-    from flash_nb.cells.definitions import find_definitions
-
-    wanted = found.only_defined
-    if options.outputs is not None:
-        wanted = tuple(name for name in wanted if name in options.outputs)
-    definitions = find_definitions(text.translated.source) if wanted else {}
-    return [Source(definitions[name], text.filename).item for name in wanted if name in definitions]
 
 
 class ShowRecord(Protocol):
@@ -217,7 +66,7 @@ class CellJob:
 
     While its cell waits, all happens in the cell's own thread, so that every output lands in its cell on
     every version of ipykernel. Once it is left alone, the background loop keeps its record up to date, and
-    what it prints and brings back waits for the next cell: see `collect`.
+    what it prints and brings back comes with a cell after its end: see `collect`.
 
     Args:
         session: Who submits it.
@@ -251,6 +100,7 @@ class CellJob:
         self._following = threading.Lock()
         self._collecting = threading.RLock()
         self._is_left = False
+        self._is_over = False
         self._is_bound = False
         self._outputs = tuple(outputs)
         self._definitions = tuple(definitions)
@@ -335,6 +185,11 @@ class CellJob:
             outputs=binding["outputs"],
             definitions=binding["definitions"],
         )
+
+    @property
+    def name(self) -> str:
+        """What it is called in a sentence."""
+        return f"job {self.view.job_id}" if self.view.job_id else "the cell"
 
     @property
     def exception(self) -> BaseException | None:
@@ -426,18 +281,9 @@ class CellJob:
         self._bind(kept.result, kept.buffers)
         self._show(force=True)
 
-    def wait(self) -> None:
-        """Show what arrives until the job is over.
-
-        Raises:
-            KeyboardInterrupt: The user interrupted; the job has been cancelled.
-        """
-        try:
-            while not self._take(HEARTBEAT_S):
-                pass
-        except KeyboardInterrupt:
-            self._interrupted()
-            raise
+    def detach(self) -> None:
+        """Wait until the job is safe without this kernel, and leave it."""
+        self.wait_for(lambda event: isinstance(event, StoredEvent))
 
     def wait_for(self, is_enough: Callable[[JobEvent], bool]) -> None:
         """Show what arrives until an event is enough; then leave the job, if it is not over."""
@@ -449,11 +295,30 @@ class CellJob:
                 self._leave("detached")
                 return
 
+    def interrupt(self) -> None:
+        """Cancel the job and wait for its end, but not long."""
+        if not self.view.job_id:
+            self.view = replace(self.view, status=JobStatus.CANCELLED, live=False, phase="")
+            self._is_bound = True
+            self._show(force=True)
+            return
+        self.job.cancel()
+        self.view = replace(self.view, phase="cancelling")
+        self._show(force=True)
+        give_up_at = time.monotonic() + CANCEL_WAIT_S
+        try:
+            while time.monotonic() < give_up_at:
+                if self._take(0.05):
+                    return
+        except KeyboardInterrupt:
+            outputs.show_text(f"Stopped waiting for {self.name}; it is being cancelled.\n")
+        self._leave("cancelling")
+
     def collect(self) -> bool:
-        """Show what has arrived, and bind names if the job is over; return whether it is."""
+        """If the job is over, show what it showed and bind its names; return whether it is."""
         with self._collecting:
-            while not (self._is_bound or self._arrived.empty()):
-                self._take(0)
+            while self._is_over and not self._is_bound:
+                self._take(HEARTBEAT_S)
         return self._is_bound
 
     def finish(self) -> None:
@@ -499,19 +364,6 @@ class CellJob:
     def _state(self) -> str:
         return f"job {self.job.id} is {LOOKS[self.view.status].word}"
 
-    def _interrupted(self) -> None:
-        self.job.cancel()
-        self.view = replace(self.view, phase="cancelling")
-        self._show(force=True)
-        give_up_at = time.monotonic() + CANCEL_WAIT_S
-        try:
-            while time.monotonic() < give_up_at:
-                if self._take(0.05):
-                    return
-        except KeyboardInterrupt:
-            outputs.show_text(f"Stopped waiting for job {self.job.id}; it is being cancelled.\n")
-        self._leave("cancelling")
-
     def _leave(self, phase: str) -> None:
         """Have the background loop follow it from now on, if the record can change."""
         self.view = replace(self.view, phase=phase, live=False)
@@ -533,6 +385,7 @@ class CellJob:
             if is_followed and self._follow(event):
                 self._context.run(self._show, force=isinstance(event, FinishedEvent))
             self._arrived.put((event, is_followed))
+        self._is_over = isinstance(event, FinishedEvent)
 
     def _take(self, timeout: float) -> bool:
         """Take one event, if one comes; True when the job is over."""

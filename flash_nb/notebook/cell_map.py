@@ -18,8 +18,8 @@ from flash_nb.cells.finding import refuse
 from flash_nb.cells.plan import CellPlan
 from flash_nb.errors import CellError
 from flash_nb.jobs import FinishedEvent
-from flash_nb.notebook import cell_job
-from flash_nb.notebook.cell_job import CellText, PreparedCell
+from flash_nb.notebook import cell
+from flash_nb.notebook.cell import CellText, PreparedCell
 from flash_nb.notebook.clause import Clause
 from flash_nb.notebook.item_output import ItemOutput
 from flash_nb.notebook.options import CellOptions
@@ -236,7 +236,7 @@ def prepare(
     if options.outputs is not None:
         options = replace(options, outputs=others(options.outputs))
     shared = {name: value for name, value in namespace.items() if name not in clause.names}
-    return cell_job.prepare(text, plan, options, shared, known=known.union(clause.names), target=target)
+    return cell.prepare(text, plan, options, shared, known=known.union(clause.names), target=target)
 
 
 def _attempt(call: Callable[[], Any]) -> tuple[Any, str]:

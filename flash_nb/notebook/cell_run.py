@@ -12,7 +12,7 @@ from IPython.core.error import UsageError
 from flash_nb.cells.plan import CellPlan
 from flash_nb.errors import MapError
 from flash_nb.jobs import StreamEvent
-from flash_nb.notebook.cell_job import CellText, PreparedCell
+from flash_nb.notebook.cell import CellText, PreparedCell
 from flash_nb.notebook.cell_map import VALUE, CellMap, Numbered, Returned, prepare
 from flash_nb.notebook.clause import Clause, ClauseError
 from flash_nb.notebook.item_output import ItemOutput

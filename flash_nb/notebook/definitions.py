@@ -11,7 +11,7 @@ from typing import Any
 
 from flash_nb.cells.definitions import Definition
 from flash_nb.cells.plan import CellPlan
-from flash_nb.notebook.cell_job import CellText
+from flash_nb.notebook.cell import CellText
 from flash_nb.notebook.options import CellOptions
 from flash_nb.resources.serverless import ServerlessResource
 from flash_nb.sdk.capture import Source

@@ -20,10 +20,11 @@ from flash_nb.notebook.matcher import matcher
 from flash_nb.notebook.notebook import Notebook
 
 if TYPE_CHECKING:
+    from flash_nb.backends.base import Backend
     from flash_nb.cells.plan import CellPlan
     from flash_nb.jobs import DisplayEvent
+    from flash_nb.notebook.cell import CellText, PreparedCell
     from flash_nb.notebook.cell_cache import CellCache
-    from flash_nb.notebook.cell_job import CellText, PreparedCell
     from flash_nb.notebook.options import CellOptions
     from flash_nb.resources.serverless import ServerlessResource
 
@@ -62,11 +63,11 @@ class FlashMagics(Magics):
     @cell_magic
     def flash_remote(self, line: str, cell: str) -> Any:  # noqa: D102
         # Its docstring, which `%%flash_remote?` shows, is the usage text: see below.
-        from flash_nb.notebook import cell_job
+        from flash_nb.notebook.cell import CellText
 
         chosen = self._with_default_deps(options.parse(line))
-        text = cell_job.CellText.of(line, cell, self._name_code)
-        plan = cell_job.plan(text, self._known_names())
+        text = CellText.of(line, cell, self._name_code)
+        plan = text.plan(self._known_names())
         resource = self._resource(chosen)
         if chosen.define or (plan.defines_only and not chosen.run):
             return self._define(text, plan, chosen, resource)
@@ -76,12 +77,14 @@ class FlashMagics(Magics):
 
     @cell_magic
     def flash_map(self, line: str, cell: str) -> Any:  # noqa: D102 - as above
-        from flash_nb.notebook import cell_job, cell_run
+        from flash_nb.notebook import cell_run
+        from flash_nb.notebook.cell import CellText
 
         clause, chosen = options.parse_map(line)
-        text = cell_job.CellText.of(line, cell, self._name_code, magic=chosen.magic)
+        chosen = self._with_default_deps(chosen)
+        text = CellText.of(line, cell, self._name_code, magic=chosen.magic)
         known = self._known_names()
-        plan = cell_job.plan(text, known.union(clause.names))
+        plan = text.plan(known.union(clause.names))
         run = cell_run.start(
             self.notebook,
             text,
@@ -102,9 +105,9 @@ class FlashMagics(Magics):
         IPython shows the traceback through all frames for one that comes later.
         """
         if lines and lines[0].startswith(MAGICS):
-            from flash_nb.notebook import cell_job
+            from flash_nb.notebook.cell import check_syntax
 
-            cell_job.check_syntax("".join(lines), self._name_coming_code)
+            check_syntax("".join(lines), self._name_coming_code)
         return lines
 
     # --- running ------------------------------------------------------------------------------
@@ -112,44 +115,43 @@ class FlashMagics(Magics):
     def _run(
         self, text: CellText, plan: CellPlan, chosen: CellOptions, resource: ServerlessResource
     ) -> RemoteValue | None:
-        from flash_nb.jobs import StoredEvent
-        from flash_nb.notebook import cell_job
+        from flash_nb.notebook.cell_job import CellJob
         from flash_nb.notebook.display import Record
-        from flash_nb.notebook.preflight import show_warnings
         from flash_nb.sdk.session import current_session
-        from flash_nb.sdk.target import target_of
 
-        namespace = self._shell.user_ns
         self.notebook.wait_for(plan.inputs if chosen.inputs is None else chosen.inputs)
         session = current_session()
         backend = session.backend_named(chosen.backend)
-        target = target_of(resource, backend, session.settings)
-        cell = cell_job.prepare(text, plan, chosen, namespace, known=self._known_names(), target=target)
-        show_warnings(cell.warnings, self._warned)
+        cell = self._prepared(text, plan, chosen, resource, backend)
         cache = self._cache(cell, resource, backend.name) if chosen.cache else None
         kept = cache.find() if cache is not None and not chosen.refresh else None
         place = "" if kept is not None else self._place(backend.name)
         record = Record.of(self._shell)
-        job = cell_job.CellJob.of(session, resource, cell, namespace, record, place=place, cache=cache)
+        job = CellJob.of(session, resource, cell, self._shell.user_ns, record, place=place, cache=cache)
         if kept is not None:
             job.replay(kept)
-            return RemoteValue(job.value) if job.value is not None else None
-        job.submit(resource, cell, self.notebook.origin(text.raw))
-        if chosen.detach:
-            job.wait_for(lambda event: isinstance(event, StoredEvent))
-            self.notebook.leave(job)
+        elif not self.notebook.run(job, resource, cell):
             return None
-        try:
-            job.wait()
-        except KeyboardInterrupt as interrupt:
-            self.notebook.leave(job)  # its record is to say how it ended
-            shown = [f"KeyboardInterrupt: job {job.job.id} is cancelled."]
-            interrupt._render_traceback_ = lambda: shown  # type: ignore[attr-defined]
-            raise
-        exception = job.exception
-        if exception is not None:
-            raise self.notebook.as_local(exception)
         return RemoteValue(job.value) if job.value is not None else None
+
+    def _prepared(
+        self,
+        text: CellText,
+        plan: CellPlan,
+        chosen: CellOptions,
+        resource: ServerlessResource,
+        backend: Backend,
+    ) -> PreparedCell:
+        from flash_nb.notebook.cell import prepare
+        from flash_nb.notebook.preflight import show_warnings
+        from flash_nb.sdk.session import current_session
+        from flash_nb.sdk.target import target_of
+
+        target = target_of(resource, backend, current_session().settings)
+        known, namespace = self._known_names(), self._shell.user_ns
+        cell = prepare(text, plan, chosen, namespace, known=known, target=target)
+        show_warnings(cell.warnings, self._warned)
+        return cell
 
     def _cache(self, cell: PreparedCell, resource: ServerlessResource, backend: str) -> CellCache:
         from flash_nb.notebook.cell_cache import CellCache

@@ -13,10 +13,12 @@ from IPython.core.interactiveshell import InteractiveShell
 from flash_nb.notebook.pending import Pending, WaitBeforeReads
 
 if TYPE_CHECKING:
+    from flash_nb.notebook.cell import PreparedCell
     from flash_nb.notebook.cell_job import CellJob
     from flash_nb.notebook.cell_run import CellRun
     from flash_nb.notebook.default import Default
     from flash_nb.notebook.picker import Picker
+    from flash_nb.resources.serverless import ServerlessResource
     from flash_nb.sdk.board import Origin
 
 
@@ -83,6 +85,35 @@ class Notebook:
                 self.left.remove(job)
         if self.map is not None:
             self.map.bind_if_done()
+
+    def run(self, job: CellJob, resource: ServerlessResource, cell: PreparedCell) -> bool:
+        """Run a cell's job: send it, and wait for its end unless it is detached.
+
+        Returns:
+            Whether it is over.
+
+        Raises:
+            Exception: What it failed with.
+            KeyboardInterrupt: The user interrupted; the job has been cancelled.
+        """
+        try:
+            job.submit(resource, cell, self.origin(cell.text.raw))
+            if cell.options.detach:
+                job.detach()
+            else:
+                job.finish()
+        except KeyboardInterrupt as interrupt:
+            job.interrupt()
+            self.leave(job)  # its record is to say how it ended
+            shown = [f"KeyboardInterrupt: {job.name} is cancelled."]
+            interrupt._render_traceback_ = lambda: shown  # type: ignore[attr-defined]
+            raise
+        if cell.options.detach:
+            self.leave(job)
+            return False
+        if (exception := job.exception) is not None:
+            raise self.as_local(exception)
+        return True
 
     def leave(self, job: CellJob) -> None:
         """Leave a job alone, unless it is over."""

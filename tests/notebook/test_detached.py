@@ -15,8 +15,11 @@ def flag(tmp_path: Path) -> Path:
 
 def detach(kernel: Kernel, flag: Path, body: str) -> Reply:
     """Start a detached cell that goes on when the flag is set."""
-    waits = f"import pathlib, time\nwhile not pathlib.Path({str(flag)!r}).exists(): time.sleep(0.01)\n"
-    return kernel.run(f"%%flash_remote --detach\n{waits}{body}").ok()
+    return kernel.run(f"%%flash_remote --detach\n{waiting(flag)}{body}").ok()
+
+
+def waiting(flag: Path) -> str:
+    return f"import pathlib, time\nwhile not pathlib.Path({str(flag)!r}).exists(): time.sleep(0.01)\n"
 
 
 def test_names_are_pending_and_come_with_a_cell_after_the_end(kernel: Kernel, flag: Path) -> None:
@@ -31,9 +34,13 @@ def test_names_are_pending_and_come_with_a_cell_after_the_end(kernel: Kernel, fl
 
 
 def test_what_it_printed_comes_with_the_cell_after_its_end(kernel: Kernel, flag: Path) -> None:
-    detach(kernel, flag, "print('in the end')\nprinted = 1")
+    early = "print('early', flush=True)\n"
+    reply = kernel.run(
+        f"%%flash_remote --detach\n{early}{waiting(flag)}print('in the end')\nprinted = 1"
+    ).ok()
+    wait_for(lambda: kernel.run("0").ok().stdout == "" and "running" in reply.record)
     flag.touch()
-    assert kernel.run("printed").ok().stdout == "in the end\n"
+    assert kernel.run("printed").ok().stdout == "early\nin the end\n"
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,17 @@ def test_wait_binds_names_and_shows_what_was_printed(kernel: Kernel, flag: Path)
     assert kernel.value("first, second") == (1, 2)
 
 
+def test_stop_ends_the_waiting_and_not_the_job(kernel: Kernel, engine: Engine, flag: Path) -> None:
+    detach(kernel, flag, "waited = 1")
+    reply = kernel.start("print('begun')\n%flash wait")
+    kernel.wait(reply, until=lambda r: r.stdout == "begun\n")
+    kernel.interrupt()
+    assert kernel.wait(reply).ename == "KeyboardInterrupt"
+    assert engine.jobs()[0]["status"] in {"IN_QUEUE", "IN_PROGRESS"}
+    flag.touch()
+    assert kernel.run("waited").ok().result == {"text/plain": "1"}
+
+
 def test_wait_raises_what_a_job_failed_with(kernel: Kernel, flag: Path) -> None:
     reply = detach(kernel, flag, "1 / 0")
     flag.touch()
