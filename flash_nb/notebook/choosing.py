@@ -35,7 +35,7 @@ Variables = Annotated[
 def use(
     ctx: typer.Context,
     name: Annotated[
-        str, typer.Argument(metavar="[NAME]", help=f"The variable; default: {NAME}. Alone: one that exists.")
+        str, typer.Argument(metavar="NAME", help=f"The variable; default: {NAME}. Alone: one that exists.")
     ] = "",
     *,
     gpu: Groups = None,

@@ -69,11 +69,10 @@ def _values(query: Query) -> Iterable[str]:
 
 
 def _resources(notebook: Notebook) -> Iterator[str]:
-    loaded: Any = sys.modules.get("flash_nb.resources.serverless")
-    kind = getattr(loaded, "ServerlessResource", ())  # without it nobody can have made one
-    for name in _names(notebook):
-        if isinstance(notebook.namespace.get(name), kind):
-            yield name
+    from flash_nb.notebook.default import takes_cells
+
+    if "flash_nb.resources.serverless" in sys.modules:  # else nobody can have made one
+        yield from (name for name in _names(notebook) if takes_cells(notebook.namespace.get(name)))
 
 
 def _names(notebook: Notebook) -> Iterator[str]:

@@ -48,6 +48,21 @@ def test_every_gpu_and_cpu_completes(kernel: Kernel) -> None:
     assert kernel.complete("# hours\n%%flash_remote --gpu AMPERE_8|\nx = 1") == ["AMPERE_80"]
 
 
+def test_what_a_default_resource_may_be_completes(kernel: Kernel) -> None:
+    kernel.run(
+        """
+        from flash_nb import CpuLiveServerless, LiveLoadBalancer
+        machines, api = CpuLiveServerless(name="m"), LiveLoadBalancer(name="a")
+        """
+    ).ok()
+    assert "machines" in kernel.complete("%flash use ")
+    assert "api" not in kernel.complete("%flash use ")
+    assert kernel.complete("%flash use --gpu AMPERE_8") == ["AMPERE_80"]
+    assert kernel.complete("%flash use --cpu cpu5c-4") == ["cpu5c-4-8"]
+    assert kernel.complete("%flash use --gpu ANY --datacenter EUR") == ["EUR-NO-1"]
+    assert kernel.complete("%flash use --env FLASH_HO") == ["FLASH_HOME"]
+
+
 def test_names_of_the_notebook_complete(kernel: Kernel) -> None:
     kernel.run(
         """
@@ -55,7 +70,9 @@ def test_names_of_the_notebook_complete(kernel: Kernel) -> None:
         workers, frames, _hidden = CpuLiveServerless(name="w"), [1], 2
         """
     ).ok()
-    assert kernel.complete("%%flash_remote -r ") == ["workers"]
+    assert "workers" in kernel.complete("%%flash_remote -r ")
+    assert kernel.complete("%%flash_remote -r wor") == ["workers"]
+    assert kernel.complete("%%flash_remote --resource fra") == []
     assert "workers" in kernel.complete("%%flash_remote --in fra,wor")
     assert "frames" not in kernel.complete("%%flash_remote --in frames,")
     assert kernel.complete("%%flash_remote --out |\nlosses = [0]\nbest = 1")[:2] == ["best", "losses"]
@@ -142,6 +159,7 @@ def test_the_python_of_workers_can_be_changed(kernel: Kernel) -> None:
         ("%flash endpoints --jsn", "%flash endpoints: no such option: --jsn; did you mean '--json'?"),
         ("%flash engine logs --line 3", "no such option: --line; did you mean '--lines'?"),
         ("%flash cancel --al", "no such option: --al; did you mean '--all'?"),
+        ("%flash use --gpu AMPER_80", "did you mean"),
         ("%flash backend lokal", "did you mean 'local'?"),
         ("%flash config backnd", "There is no setting 'backnd'; did you mean 'backend'?"),
         ("%flash config backend runpot", "did you mean 'runpod'?"),
