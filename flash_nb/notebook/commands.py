@@ -116,8 +116,10 @@ def _list(commands: Mapping[str, Any]) -> str:
 
 
 def _meaning(command: Any) -> str:
-    below = getattr(command, "commands", None)
-    return "|".join(below) if below else _in_a_line(command.help or "")
+    does, below = _in_a_line(command.help or ""), "|".join(getattr(command, "commands", ()))
+    if not below:
+        return does
+    return f"{does}; also: {below}" if command.invoke_without_command else below
 
 
 def _in_a_line(text: str) -> str:
@@ -145,7 +147,7 @@ def run(notebook: Notebook, line: str) -> Any:
     is_group = hasattr(command, "commands")
     if is_group and (rest == ["--help"] or not (rest or command.invoke_without_command)):
         print(overview() if len(path) == 1 else f"{command.help}\n\n{_list(command.commands)}")
-    elif is_group or "--help" in rest or path[-1] in _own_names() | HERE:
+    elif is_group or "--help" in rest or path[1] in _own_names() | HERE:
         return _here(command, path, rest, notebook)
     else:
         _check(command, path, rest)

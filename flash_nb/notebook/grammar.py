@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,9 +57,18 @@ class Command:
         return arguments[-1] if arguments and arguments[-1].repeats else None
 
 
-def from_argparse(parser: argparse.ArgumentParser) -> Command:
-    """Return the grammar of a parser of argparse's."""
-    return Command(tuple(map(_of_action, parser._actions)))
+CLAUSE = (Parameter(takes="x"), Parameter(takes="in", choices=("in",)), Parameter(takes="xs"))
+"""The clause of ``%%flash_map``, which is read before its parser sees the rest."""
+
+
+def from_argparse(parser: argparse.ArgumentParser, *, first: Sequence[Parameter] = ()) -> Command:
+    """Return the grammar of a parser of argparse's.
+
+    Args:
+        parser: The parser.
+        first: The arguments that stand before what it parses.
+    """
+    return Command((*first, *map(_of_action, parser._actions)))
 
 
 def _of_action(action: argparse.Action) -> Parameter:

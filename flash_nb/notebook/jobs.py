@@ -24,7 +24,7 @@ from flash_nb.sdk.session import current_session
 
 Which = Annotated[str, typer.Argument(metavar="JOB", help="Its number in %flash jobs, or its id.")]
 OneOrNone = Annotated[
-    str, typer.Argument(metavar="[JOB]", help="Its number, or its id. Default: the last map's items.")
+    str, typer.Argument(metavar="JOB", help="Its number, or its id. Default: the last map's items.")
 ]
 Some = Annotated[list[str] | None, typer.Argument(metavar="JOB", help="Their numbers, or ids.")]
 

@@ -55,14 +55,14 @@ def _complete(notebook: Notebook, text: str, cursor: int) -> Completions | None:
 
 
 def _grammar(magic: str) -> Command | None:
-    from flash_nb.notebook.grammar import from_argparse, from_typer
+    from flash_nb.notebook.grammar import CLAUSE, from_argparse, from_typer
 
-    if magic == "%%flash_remote":
-        from flash_nb.notebook.options import parser
-
-        return from_argparse(parser())
     if magic == "%flash":
         from flash_nb.notebook.commands import group
 
         return from_typer(group())
-    return None
+    from flash_nb.notebook.options import map_parser, parser
+
+    if magic == "%%flash_remote":
+        return from_argparse(parser())
+    return from_argparse(map_parser(), first=CLAUSE) if magic == "%%flash_map" else None

@@ -139,6 +139,7 @@ _SOURCES: dict[str, Callable[[Notebook, Query], Iterable[str]]] = {
     "JOB": _jobs,
     "SETTING": lambda _notebook, _query: NAMES,
     "VALUE": lambda _notebook, query: _values(query),
+    "xs": lambda notebook, _query: _names(notebook),
     "use NAME": lambda notebook, _query: _resources(notebook),
     "NOTEBOOK": lambda _notebook, query: _notebooks(query),
     "NOTEBOOK.ipynb": lambda _notebook, query: _notebooks(query),

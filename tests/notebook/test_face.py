@@ -27,6 +27,9 @@ def test_what_a_command_says_of_itself(kernel: Kernel) -> None:
     assert "--all" in shown
     assert "│" not in shown
     assert kernel.run("%flash engine").ok().stdout.count("\n") > 6
+    assert "kept" in kernel.run("%flash cache").ok().stdout
+    assert "clear" in kernel.run("%flash cache --help").ok().stdout
+    assert "Deleted" in kernel.run("%flash cache clear").ok().stdout
     assert "flash_nb 0" in kernel.run("%flash --version").ok().stdout
 
 
@@ -61,6 +64,13 @@ def test_what_a_default_resource_may_be_completes(kernel: Kernel) -> None:
     assert kernel.complete("%flash use --cpu cpu5c-4") == ["cpu5c-4-8"]
     assert kernel.complete("%flash use --gpu ANY --datacenter EUR") == ["EUR-NO-1"]
     assert kernel.complete("%flash use --env FLASH_HO") == ["FLASH_HOME"]
+
+
+def test_the_clause_of_a_map_completes(kernel: Kernel) -> None:
+    kernel.run("prices = [1, 2]").ok()
+    assert kernel.complete("%%flash_map price i") == ["in"]
+    assert kernel.complete("# all\n%%flash_map price in pri|\nprice * 2") == ["prices"]
+    assert kernel.complete("%%flash_map price in prices --gpu AMPERE_8") == ["AMPERE_80"]
 
 
 def test_names_of_the_notebook_complete(kernel: Kernel) -> None:

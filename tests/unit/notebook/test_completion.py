@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 
 from flash_nb.notebook.commands import group
 from flash_nb.notebook.completion import Completions, Query, complete
-from flash_nb.notebook.grammar import Command, Parameter, from_argparse, from_typer
-from flash_nb.notebook.options import parser
+from flash_nb.notebook.grammar import CLAUSE, Command, Parameter, from_argparse, from_typer
+from flash_nb.notebook.options import map_parser, parser
 from flash_nb.resources.cpu import CpuInstanceType
 from flash_nb.resources.gpu import GpuGroup
 
 REMOTE = from_argparse(parser())
 COMMANDS = from_typer(group())
-GRAMMARS = {"%%flash_remote": REMOTE, "%flash": COMMANDS}.get
+MAP = from_argparse(map_parser(), first=CLAUSE)
+GRAMMARS = {"%%flash_remote": REMOTE, "%%flash_map": MAP, "%flash": COMMANDS}.get
 
 SMALL = Command(
     parameters=(
@@ -94,6 +95,9 @@ def test_a_line(line, typed, expected):
         ("    %flash down --al", ["--all"]),
         ("x = 1\n%flash conf", ["config"]),
         ("%%flash_remote --ba", ["--backend"]),
+        ("%%flash_map x i", ["in"]),
+        ("%%flash_map x in xs --max-p", ["--max-parallel"]),
+        ("%flash cache c", ["clear"]),
         ("%%flash_remote --backend l", ["local"]),
         ("# a comment\n\n%%flash_remote --ti", ["--timeout"]),
         ("%%flash_remote --de|--detach\nx = 1", ["--deps", "--detach", "--define"]),
@@ -132,11 +136,14 @@ def test_what_a_question_for_words_says():
     assert asked == [Query(REMOTE.option("--out"), "x,", ("--gpu", "A", "--out"), "x = 1\ny = 2")]
 
 
-def test_every_option_of_a_cell_completes():
-    options = [text for action in parser()._actions for text in action.option_strings]
+@pytest.mark.parametrize(
+    ("line", "parser"), [("%%flash_remote", parser()), ("%%flash_map x in xs", map_parser())]
+)
+def test_every_option_of_a_cell_completes(line, parser):
+    options = [text for action in parser._actions for text in action.option_strings]
     assert len(options) > 10
     for option in options:
-        assert option in found(f"%%flash_remote {option[:-1]}")[1]
+        assert option in found(f"{line} {option[:-1]}")[1]
 
 
 def commands(command, path=()):
