@@ -125,7 +125,7 @@ def test_an_unknown_command_is_an_error(home):
     assert "No such command 'restart'" in done.stderr
 
 
-def test_a_setting_that_makes_no_sense_is_one_sentence():
+def test_a_setting_that_makes_no_sense_is_a_sentence_and_its_place():
     done = subprocess.run(
         [sys.executable, "-m", "flash_nb", "engine", "status"],
         env={**os.environ, "FLASH_ENGINE_IDLE_S": "soon"},
@@ -134,4 +134,7 @@ def test_a_setting_that_makes_no_sense_is_one_sentence():
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.strip() == "Error: engine_idle_s = 'soon' is not a float"
+    assert done.stderr.splitlines() == [
+        "Error: engine_idle_s = 'soon' is not a float",
+        "It comes from: FLASH_ENGINE_IDLE_S",
+    ]
