@@ -180,14 +180,16 @@ def cost_html(cost: Estimate | None, kind: str, offers: Offers) -> str:
 # --- what was chosen ----------------------------------------------------------------------------------
 
 
-def chosen_text(default: Default, cost: Estimate | None) -> str:
-    """Return the record of a choice for terminals."""
+def chosen_text(default: Default, cost: Estimate | None, *, simulated: bool = False) -> str:
+    """Return the record of a choice for terminals; arguments as for `chosen_html`."""
     facts = [f"✓ {default.name} is this notebook's default", default.resource.describe()]
-    facts += [f"{amount} {what}" for amount, what in cost_facts(cost)][:1]
+    facts += [f"{amount}{_paid(simulated)} {what}" for amount, what in cost_facts(cost)][:1]
     return " · ".join([*facts, *_deps(default)])
 
 
-def chosen_html(default: Default, cost: Estimate | None, *, code: str = "", note: str = "") -> str:
+def chosen_html(
+    default: Default, cost: Estimate | None, *, code: str = "", note: str = "", simulated: bool = False
+) -> str:
     """Return the record of a choice: a line that is always seen, and details that fold out.
 
     Args:
@@ -195,9 +197,10 @@ def chosen_html(default: Default, cost: Estimate | None, *, code: str = "", note
         cost: What it costs, if that is known.
         code: Python that makes the same.
         note: Where the prices are from.
+        simulated: Nobody has to pay that.
     """
     sign = f'<span style="color:{GREEN};font-weight:600">✓</span>'
-    amounts = [f"<span>{amount}</span> {escape(what)}" for amount, what in cost_facts(cost)]
+    amounts = [f"<span>{amount}</span>{_paid(simulated)} {escape(what)}" for amount, what in cost_facts(cost)]
     facts = [
         f"{sign} <b>{escape(default.name)}</b> is this notebook's default",
         escape(default.resource.describe()),
@@ -210,6 +213,10 @@ def chosen_html(default: Default, cost: Estimate | None, *, code: str = "", note
     if details:
         line = f'<details><summary style="cursor:pointer">{line}</summary>{details}</details>'
     return f'<div style="{BOX.format(colour=GREEN)}">{line}</div>'
+
+
+def _paid(simulated: bool) -> str:
+    return " simulated" if simulated else ""
 
 
 def _deps(default: Default) -> list[str]:

@@ -17,6 +17,7 @@ from flash_nb.notebook.options import names
 from flash_nb.notebook.selection import COMMAND, NAME, Selection
 from flash_nb.resources.offers import Offers, shipped_offers
 from flash_nb.resources.prices import shipped
+from flash_nb.sdk.money import SIMULATED
 from flash_nb.sdk.outputs import Place
 from flash_nb.sdk.session import current_session
 
@@ -116,7 +117,16 @@ def _keep(notebook: Notebook, default: Default, code: str = "") -> None:
     notebook.default = default
     cost = selections.estimate_of(default.resource, shipped())
     note = f"prices of {shipped().date}" if cost else ""
-    _show(choices.chosen_html(default, cost, code=code, note=note), choices.chosen_text(default, cost))
+    simulated = _is_simulated()
+    html = choices.chosen_html(default, cost, code=code, note=note, simulated=simulated)
+    _show(html, choices.chosen_text(default, cost, simulated=simulated))
+
+
+def _is_simulated() -> bool:
+    try:
+        return current_session().backend.name in SIMULATED
+    except ApiKeyError:  # it is to be Runpod, once there is a key
+        return False
 
 
 def _show(html: str, text: str) -> None:

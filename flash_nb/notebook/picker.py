@@ -283,8 +283,11 @@ class Picker:
             self._notebook.default = default
             cost = estimate_of(default.resource, self._offers.table)
             note = choices.sources(self._offers) if cost else ""
-            html = choices.chosen_html(default, cost, code=code(self._selection), note=note)
-            self._end(html, choices.chosen_text(default, cost))
+            simulated = self._offers.is_simulated
+            html = choices.chosen_html(
+                default, cost, code=code(self._selection), note=note, simulated=simulated
+            )
+            self._end(html, choices.chosen_text(default, cost, simulated=simulated))
 
     def _end(self, html: str, text: str) -> None:
         with self._lock:

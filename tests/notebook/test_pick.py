@@ -36,7 +36,7 @@ def test_use_makes_a_resource_and_bare_cells_run_on_it(kernel: Kernel) -> None:
     reply = kernel.run("%flash use --gpu AMPERE_80 --gpu ADA_80_PRO --workers 0:2 --idle 60 train").ok()
     assert reply.displays[0].text == (
         "✓ train is this notebook's default · A100 80 GB (AMPERE_80) or 1 more · 0–2 workers · idle 60 s · "
-        "$2.74–4.18 an hour of work"
+        "$2.74–4.18 simulated an hour of work"
     )
     assert "GpuGroup.ADA_80_PRO" in reply.displays[0].data["text/html"]
     assert kernel.value("[g.value for g in train.gpus], train.workersMax, train.idleTimeout") == (
@@ -88,7 +88,7 @@ def test_a_default_defines_functions_too(kernel: Kernel) -> None:
         ("use --gpu AMPERE_8O", "did you mean GpuGroup.AMPERE_80"),
         ("use --gpu ADA_24 --workers 3:1", "workersMin=3 must not be more than workersMax=1"),
         ("use --gpu ADA_24 --workers few", "--workers 'few' is neither MIN:MAX nor MAX"),
-        ("use --gpu ADA_24 --worker 0:3", "No such option: --worker"),
+        ("use --gpu ADA_24 --worker 0:3", "no such option: --worker"),
         ("use --gpu ADA_24 --idle soon", "Invalid value for '--idle'"),
         ("use --gpu ADA_24 --env NO_SUCH_VARIABLE", "NO_SUCH_VARIABLE: not set in the environment"),
         ("pick my gpu", "unexpected extra argument"),
