@@ -327,6 +327,13 @@ class Machine:
             self._line(endpoint, job).appendleft(job.id)
             self._changed[job.id] = job
 
+    def _not_begun(self, job: Job) -> None:
+        """Let a job wait again as if it had never been given to its worker."""
+        job.attempts -= 1
+        self._unassign(job)
+        self._line(self.endpoints[job.endpoint_id], job).appendleft(job.id)
+        self._changed[job.id] = job
+
     def _unassign(self, job: Job) -> None:
         self._move(job, JobStatus.IN_QUEUE)
         job.worker_id, job.started_at = "", None
@@ -580,6 +587,12 @@ class Machine:
         returned = [job_id for job_id in worker.ahead if job_id in set(job_ids)]
         worker.ahead = deque(job_id for job_id in worker.ahead if job_id not in returned)
         self._wait_again(returned)
+        if worker.job_id in set(job_ids):
+            # The end of its last job came just before: we believed that it had gone on with this one.
+            job = self.jobs.get(worker.job_id)
+            if job is not None and job.worker_id == worker_id:
+                self._not_begun(job)
+            self._go_on(worker)
         self._schedule(self.endpoints[worker.endpoint_id])
 
     def _wait_again(self, job_ids: Iterable[str]) -> None:
@@ -731,10 +744,7 @@ class Machine:
             job = self.jobs.get(job_id)
             if job is None or job.worker_id != worker.id:
                 continue
-            job.attempts -= 1
-            self._unassign(job)
-            self._line(self.endpoints[job.endpoint_id], job).appendleft(job_id)
-            self._changed[job.id] = job
+            self._not_begun(job)
         self._schedule(self.endpoints[worker.endpoint_id])
 
     def _lose_external(self, worker: ExternalWorker, reason: str) -> None:

@@ -544,6 +544,21 @@ def test_a_long_run_gives_back_what_waits_behind_it():
     assert of(actions, events.SendJob) == [events.SendJob(other.worker_id, "j2")]
 
 
+def test_a_job_that_is_returned_after_the_end_of_the_one_before_it_is_not_lost():
+    world = World(workers_max=1)
+    worker = busy_with_short_runs(world)
+    for number in (2, 3):
+        world.submit(f"j{number}")
+    assert of(world.tick(0.25), events.RecallJobs) == [events.RecallJobs(worker)]
+    # The worker has emptied its queue; before it says so, its main thread tells the end of the first job.
+    world.post(events.JobFinished(worker, "j1"))
+    assert world.machine.jobs["j2"].status is JobStatus.IN_PROGRESS
+    actions = world.post(events.JobsReturned(worker, ("j2", "j3")))
+    assert [send.job_id for send in of(actions, events.SendJob)][:1] == ["j2"]
+    assert world.machine.jobs["j2"].attempts == 1
+    assert world.machine.workers[worker].job_id == "j2"
+
+
 def test_cancelling_a_job_that_was_sent_ahead_tells_its_worker():
     world = World(workers_max=1)
     worker = busy_with_short_runs(world)
@@ -622,6 +637,8 @@ class Rules(RuleBasedStateMachine):
             worker = data.draw(st.sampled_from(workers))
             kept = list(worker.ahead)[:count]
             returned = tuple(job_id for job_id in worker.ahead if job_id not in kept)
+            if worker.job_id is not None and not kept and data.draw(st.booleans()):
+                returned = (worker.job_id, *returned)  # it was sent ahead when the worker was asked
             self.world.post(events.JobsReturned(worker.id, (*returned, "unknown")))
 
     @rule(data=st.data(), name=st.sampled_from(["x", "y"]), count=st.integers(0, 3))
