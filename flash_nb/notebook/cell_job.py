@@ -383,7 +383,8 @@ class CellJob:
         with self._following:
             is_followed = self._is_left
             if is_followed and self._follow(event):
-                self._context.run(self._show, force=isinstance(event, FinishedEvent))
+                # A status may be the last news for long: it must not be what comes too soon to be shown.
+                self._context.run(self._show, force=isinstance(event, StatusEvent | FinishedEvent))
             self._arrived.put((event, is_followed))
         self._is_over = isinstance(event, FinishedEvent)
 
