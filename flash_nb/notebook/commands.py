@@ -58,6 +58,7 @@ def backend(
     typer.echo(f"Endpoints are run by: {chosen.name}")
 
 
+app.command("jobs")(jobs.show)
 for _command in (
     jobs.wait,
     jobs.cancel,

@@ -1,10 +1,12 @@
-"""``%flash wait|cancel|retry|logs|attach``: what a notebook does with its jobs."""
+"""``%flash jobs|wait|cancel|retry|logs|attach``: what a notebook does with its jobs."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,17 +18,62 @@ from flash_nb.loop import HEARTBEAT_S
 from flash_nb.notebook import cell_run
 from flash_nb.notebook.cell_job import CellJob
 from flash_nb.notebook.display import Record
+from flash_nb.notebook.jobs_table import MOST_ROWS, JobsTable, as_line, render_html, render_text
+from flash_nb.notebook.jobs_view import JobsView
 from flash_nb.notebook.notebook import Notebook
+from flash_nb.notebook.panel import has_person
 from flash_nb.sdk.board import Post
 from flash_nb.sdk.job import Job
 from flash_nb.sdk.ledger import Entry
-from flash_nb.sdk.session import current_session
+from flash_nb.sdk.outputs import Place
+from flash_nb.sdk.session import Session, current_session
 
 Which = Annotated[str, typer.Argument(metavar="JOB", help="Its number in %flash jobs, or its id.")]
 OneOrNone = Annotated[
     str, typer.Argument(metavar="JOB", help="Its number, or its id. Default: the last map's items.")
 ]
 Some = Annotated[list[str] | None, typer.Argument(metavar="JOB", help="Their numbers, or ids.")]
+
+
+def show(
+    ctx: typer.Context,
+    every: Annotated[bool, typer.Option("--all", help="All rows, as they stand now.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each job.")] = False,
+) -> None:
+    """Show the jobs of this kernel: one table, which follows them until it is shown anew."""
+    notebook: Notebook = ctx.obj
+    session = current_session()
+    rows, now = session.board.rows(), time.time()
+    if as_json:
+        typer.echo("".join(f"{as_line(row, now)}\n" for row in rows), nl=False)
+        return
+    entries = _not_here(notebook)
+    table = JobsTable(rows, now, uncollected=len(entries), most=None if every else MOST_ROWS)
+    if not hasattr(notebook.shell, "kernel"):
+        typer.echo(render_text(table))
+    elif every:
+        Place("jobs").show(render_html(table), render_text(table))
+    else:
+        _show_live(notebook, session, entries)
+
+
+def _show_live(notebook: Notebook, session: Session, entries: Sequence[Entry]) -> None:
+    notebook.close()
+    view = notebook.jobs_view = JobsView(session.board, session.post, [entry.job for entry in entries])
+    view.open()
+    if not has_person(notebook.shell) or importlib.util.find_spec("ipywidgets") is None:
+        return
+    from flash_nb.notebook.jobs_controls import JobsControls
+
+    controls = JobsControls(
+        session.board,
+        session.post,
+        retry=lambda post: run_again(notebook, post),
+        former=entries,
+        attach=lambda entry: notebook.left.append(_taken_up(notebook, entry)),
+    )
+    controls.refresh(session.board.rows())
+    view.follower = controls
 
 
 def wait(ctx: typer.Context, which: Some = None) -> None:
@@ -113,10 +160,23 @@ def attach(ctx: typer.Context, which: Some = None) -> None:
     if not entries:
         typer.echo("No job of this notebook waits to be taken up.")
     for entry in entries:
-        job = CellJob.again(session, entry, notebook.namespace, Record.of(notebook.shell))
-        job.attach(entry)
-        job.wait_for(lambda event: isinstance(event, StatusEvent))
-        notebook.leave(job)
+        notebook.leave(_taken_up(notebook, entry))
+
+
+def _taken_up(notebook: Notebook, entry: Entry) -> CellJob:
+    """Take up a job, and wait until it is known how it stands."""
+    job = CellJob.again(current_session(), entry, notebook.namespace, Record.of(notebook.shell))
+    job.attach(entry)
+    job.wait_for(lambda event: isinstance(event, StatusEvent))
+    return job
+
+
+def _not_here(notebook: Notebook) -> list[Entry]:
+    """Return the jobs of this notebook that another kernel started and that nobody has collected."""
+    session = current_session()
+    here = {post.id for post in session.board.posts()}
+    entries = session.ledger.uncollected(notebook.path, _cells(notebook.path))
+    return [entry for entry in entries if entry.job not in here]
 
 
 def _entries(words: Iterable[str]) -> list[Entry]:

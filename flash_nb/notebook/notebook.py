@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flash_nb.notebook.cell_job import CellJob
     from flash_nb.notebook.cell_run import CellRun
     from flash_nb.notebook.default import Default
+    from flash_nb.notebook.jobs_view import JobsView
     from flash_nb.notebook.picker import Picker
     from flash_nb.resources.serverless import ServerlessResource
     from flash_nb.sdk.board import Origin
@@ -38,6 +39,7 @@ class Notebook:
         waiting: Has cells that read the names of these jobs wait for them.
         default: What a cell runs on that does not say it; None for a CPU.
         picker: The picker that is open, if one is.
+        jobs_view: The live table of jobs, once there is one.
     """
 
     def __init__(self, shell: InteractiveShell) -> None:
@@ -47,6 +49,7 @@ class Notebook:
         self.waiting = WaitBeforeReads(shell.user_ns)
         self.default: Default | None = None
         self.picker: Picker | None = None
+        self.jobs_view: JobsView | None = None
         self._cell = _running_cell(shell)
 
     @property
@@ -121,10 +124,12 @@ class Notebook:
             self.left.append(job)
 
     def close(self) -> None:
-        """Close the picker: a saved notebook must not hold a view without its model."""
+        """Close what has widgets, and leave what is shown as it is: see `flash_nb.notebook.panel`."""
         picker, self.picker = self.picker, None
         if picker is not None:
             picker.close()
+        if self.jobs_view is not None:
+            self.jobs_view.close()
 
     def wait_for(self, names: Iterable[str]) -> None:
         """Wait until names of detached cells are bound.

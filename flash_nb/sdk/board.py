@@ -70,12 +70,14 @@ class Row:
         about: What is known of it.
         info: What its backend said last.
         last_line: The last line that it printed.
+        phase: What it waits for, while it is queued.
     """
 
     number: int
     about: About
     info: JobInfo
     last_line: str = ""
+    phase: str = ""
 
     def cost(self, now: float) -> str:
         """Return what it has cost until now, for people; empty if that is not known.
@@ -115,7 +117,8 @@ class Post:
     def row(self) -> Row:
         """Return how it stands now."""
         info = self._ended or (self.job.info if self.job else None)
-        return Row(self.number, self.about, info or self._unheard(), self.log.last_line)
+        phase = self.job.phase if self.job else ""
+        return Row(self.number, self.about, info or self._unheard(), self.log.last_line, phase)
 
     def end(self, job: Job) -> None:
         """Take note of its end."""

@@ -22,6 +22,7 @@ from flash_nb.jobs import (
     JobInfo,
     JobOutput,
     JobStatus,
+    PhaseEvent,
     StatusEvent,
     StreamEvent,
     utc,
@@ -46,6 +47,7 @@ class Job:
         carried: What it took along of the notebook.
         printed: The end of what it printed to standard output.
         log: The end of all that it printed.
+        phase: What it waits for, while it is queued.
         on_change: Called after each event, on the background loop: it must be quick.
     """
 
@@ -69,6 +71,7 @@ class Job:
         self.carried = Carried()
         self.printed = Tail()
         self.log = Tail()
+        self.phase = ""
         self.on_change: Callable[[], None] = _ignore
         self._on_event = on_event
         self._retry = retry
@@ -188,7 +191,9 @@ class Job:
     def receive(self, event: JobEvent) -> None:
         """Take an event; called on the background loop."""
         if isinstance(event, StatusEvent):
-            self._info = event.info
+            self._info, self.phase = event.info, ""
+        elif isinstance(event, PhaseEvent):
+            self.phase = event.phase
         elif isinstance(event, ItemEvent):
             self.items.setdefault(event.index, event.value)
             self._wake()
@@ -197,7 +202,7 @@ class Job:
             if event.name == "stdout":
                 self.printed.add(event.text)
         elif isinstance(event, FinishedEvent):
-            self._info = event.info
+            self._info, self.phase = event.info, ""
             self._on_event(event)
             self._finished.set_result(event)
             self._wake()

@@ -322,6 +322,10 @@ class Session:
         if endpoint is not None:
             self._mailbox.post(lambda: endpoint.release(instance))
 
+    def post(self, call: Callable[[], object]) -> None:
+        """Have `call` made soon on the background loop: it must be quick."""
+        self._mailbox.post(call)
+
     def close(self) -> None:
         """Close the connections; jobs go on in the backends."""
         timeout_s = DOWN_TIMEOUT_S if self.settings.down_on_exit else CLOSE_TIMEOUT_S

@@ -8,7 +8,10 @@ MAX_CHARACTERS = 4_000
 
 
 class Tail:
-    """Keeps the last characters of a text that comes in pieces."""
+    """Keeps the last characters of a text that comes in pieces.
+
+    One thread adds; others may read meanwhile.
+    """
 
     def __init__(self, limit: int = MAX_CHARACTERS) -> None:
         self._limit = limit
@@ -25,7 +28,7 @@ class Tail:
     @property
     def last_line(self) -> str:
         """The last line that is not empty; of one that was overwritten, what was written last."""
-        for piece in reversed(self._pieces):
+        for piece in reversed(self._pieces.copy()):
             lines = piece.replace("\r", "\n").split("\n")
             found = next((line.strip() for line in reversed(lines) if line.strip()), "")
             if found:
@@ -33,4 +36,4 @@ class Tail:
         return ""
 
     def __str__(self) -> str:
-        return "".join(self._pieces)[-self._limit :]
+        return "".join(self._pieces.copy())[-self._limit :]

@@ -200,6 +200,18 @@ class OpenNotebook:
         """Press ■."""
         self.page.locator('.jp-NotebookPanel:visible [data-command="notebook:interrupt-kernel"]').click()
 
+    def restart_kernel(self) -> None:
+        """Use the menu, confirm, and wait for the new kernel."""
+        self._choose("Kernel", "Restart Kernel…")
+        self.page.locator(".jp-Dialog").locator(".jp-mod-accept").click()
+        self.page.locator(".jp-Dialog").wait_for(state="detached")
+        self._wait(self._kernel_is_ready, "its kernel is not ready")
+
+    def shut_down_kernel(self) -> None:
+        """Use the menu, and wait until there is none."""
+        self._choose("Kernel", "Shut Down Kernel")
+        self._wait(lambda: not self.lab.request("GET", "api/kernels"), "its kernel did not end")
+
     def save(self) -> None:
         """Save, and wait until the file is written."""
         before = self.file.stat().st_mtime_ns

@@ -14,6 +14,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,8 @@ class Kernel:
         self._manager = manager
         self._replies: dict[str, Reply] = {}
         self.widgets: dict[str, dict[str, Any]] = {}  # the state of each widget that is open
+        self.update_times: dict[str, list[datetime]] = {}
+        """When each display was updated, as the kernel's clock says, by its id."""
 
     def run(self, code: str, timeout: float = TIMEOUT_S) -> Reply:
         """Execute a cell and wait for its end."""
@@ -107,19 +110,20 @@ class Kernel:
         """Execute a cell without waiting."""
         return self.start_as_is(textwrap.dedent(code).strip())
 
-    def start_as_is(self, code: str, cell: str = "") -> Reply:
+    def start_as_is(self, code: str, cell: str = "", *, person: bool = False) -> Reply:
         """Execute a cell without taking off its indentation and its blank lines.
 
         Args:
             code: Its text.
             cell: Its id in the notebook; a front end tells it, a terminal does not.
+            person: Whether somebody could answer what it asks; then widgets make sense.
         """
         content = {
             "code": code,
             "silent": False,
             "store_history": True,
             "user_expressions": {},
-            "allow_stdin": False,
+            "allow_stdin": person,
             "stop_on_error": True,
         }
         message = self._client.session.msg("execute_request", content)
@@ -219,6 +223,14 @@ class Kernel:
         self._client.wait_for_ready(timeout=TIMEOUT_S)
         self.run("%load_ext flash_nb").ok()
 
+    def end(self) -> None:
+        """Have the kernel end itself, and take what it says at last."""
+        self._client.shutdown()
+        wait_for(lambda: not self._manager.is_alive())
+        self._take_output(timeout=1)
+        while self._client.iopub_channel.msg_ready():
+            self._take_output(timeout=1)
+
     def _note(self, message_id: str) -> Reply:
         return self._replies.setdefault(message_id, Reply(message_id))
 
@@ -252,6 +264,8 @@ class Kernel:
             return
         if message["msg_type"] == "update_display_data":  # whoever caused it: a front end goes by the id
             self._update(message["content"])
+            times = self.update_times.setdefault(message["content"]["transient"]["display_id"], [])
+            times.append(message["header"]["date"])
             return
         reply = self._replies.get(message["parent_header"].get("msg_id"))
         if reply is not None:
