@@ -99,7 +99,8 @@ def pick(ctx: typer.Context, name: Annotated[str, typer.Argument(help="The varia
         return
     from flash_nb.notebook.picker import Picker
 
-    notebook.close()
+    if notebook.picker is not None:
+        notebook.picker.close()
     atexit.unregister(notebook.close)
     atexit.register(notebook.close)
     notebook.picker = Picker(notebook, Selection(name=name), offers)

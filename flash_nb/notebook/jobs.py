@@ -58,7 +58,8 @@ def show(
 
 
 def _show_live(notebook: Notebook, session: Session, entries: Sequence[Entry]) -> None:
-    notebook.close()
+    if notebook.jobs_view is not None:
+        notebook.jobs_view.close()
     view = notebook.jobs_view = JobsView(session.board, session.post, [entry.job for entry in entries])
     view.open()
     if not has_person(notebook.shell) or importlib.util.find_spec("ipywidgets") is None:
