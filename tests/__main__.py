@@ -61,6 +61,7 @@ KERNEL = [
         "face",
         "flash_map",
         "interrupt",
+        "jobs_table",
         "loading",
         "map",
         "output",
