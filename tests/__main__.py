@@ -54,19 +54,7 @@ class Part:
 # of tests/notebook runs with the newest one.
 KERNEL = [
     f"tests/notebook/test_{name}.py"
-    for name in (
-        "cell",
-        "errors",
-        "extension",
-        "face",
-        "flash_map",
-        "interrupt",
-        "jobs_table",
-        "loading",
-        "map",
-        "output",
-        "run_all",
-    )
+    for name in ("detached", "face", "interrupt", "jobs_table", "loading", "map", "output", "pick", "run_all")
 ]
 # Both lines of IPython with an old and a new kernel; "notebook" is the newest of both.
 KERNELS = {"6.29.5": "8.*", "7.1.0": "9.*", "7.3.0": "9.*", "7.4.0": "8.*"}

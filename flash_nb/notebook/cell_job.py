@@ -339,13 +339,19 @@ class CellJob:
             UndefinedNameError: It completed without it.
             KeyboardInterrupt: The user interrupted; the job goes on.
         """
+        if (failure := self.failure_of(name)) is not None:
+            raise failure
+        return self._came[name]
+
+    def failure_of(self, name: str) -> BaseException | None:
+        """Wait until the job is over, and return why it did not bring a name; None if it did."""
         self.finish()
         if name in self._came:
-            return self._came[name]
-        if (exception := self.exception) is not None:
-            raise exception
+            return None
         reason = dict(self.view.unbound).get(name, "the cell did not bind it")
-        raise UndefinedNameError(f"{name!r} did not come back from job {self.job.id}: {reason}.")
+        return self.exception or UndefinedNameError(
+            f"{name!r} did not come back from job {self.job.id}: {reason}."
+        )
 
     def _binding(self) -> dict[str, Any]:
         """Return what another kernel needs to do all this, as JSON."""
@@ -359,9 +365,11 @@ class CellJob:
 
     def _stand_in(self) -> None:
         for name in self.names:
-            self._stand_ins[name] = self._namespace[name] = Pending(name, self.come, self._state)
+            self._stand_ins[name] = self._namespace[name] = Pending(name, self)
 
-    def _state(self) -> str:
+    @property
+    def state(self) -> str:
+        """How it stands, for people."""
         return f"job {self.job.id} is {LOOKS[self.view.status].word}"
 
     def _leave(self, phase: str) -> None:

@@ -141,15 +141,15 @@ class Notebook:
         for name in names:
             value = self.namespace.get(name)
             if isinstance(value, Pending):
-                try:
-                    value._flash_value()
-                except Exception as error:  # noqa: BLE001 - the job's, of any type
-                    raise self.as_local(error) from None
+                failure = value._flash_job.failure_of(name)
+                if failure is not None:
+                    raise self.as_local(failure)
 
     def as_local(self, exception: BaseException) -> BaseException:
         """Have IPython show the remote frames alone: none of ours, none of its own."""
-        shown = self.rendered(exception)
-        exception._render_traceback_ = lambda: shown  # type: ignore[attr-defined]
+        if "_render_traceback_" not in vars(exception):  # else it was raised before, in frames of ours
+            shown = self.rendered(exception)
+            exception._render_traceback_ = lambda: shown  # type: ignore[attr-defined]
         return exception
 
     def rendered(self, exception: BaseException) -> list[str]:

@@ -13,8 +13,20 @@ import functools
 import operator
 import os
 import types
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, Protocol
+
+
+class Coming(Protocol):
+    """What brings the value of a name: a job."""
+
+    @property
+    def state(self) -> str:
+        """How it stands, for people."""
+
+    def come(self, name: str) -> Any:
+        """Wait for the value of a name and return it, or raise what the job failed with."""
 
 
 class Pending:
@@ -22,17 +34,18 @@ class Pending:
 
     Args:
         name: The name that it is bound to.
-        come: Waits for the value of a name and returns it, or raises what its job failed with.
-        state: Says how the job stands, for people.
+        job: What brings it.
     """
 
-    def __init__(self, name: str, come: Callable[[str], Any], state: Callable[[], str]) -> None:
+    def __init__(self, name: str, job: Coming) -> None:
         object.__setattr__(self, "_flash_name", name)
-        object.__setattr__(self, "_flash_value", functools.partial(come, name))
-        object.__setattr__(self, "_flash_state", state)
+        object.__setattr__(self, "_flash_job", job)
+
+    def _flash_value(self) -> Any:
+        return self._flash_job.come(self._flash_name)
 
     def __repr__(self) -> str:
-        return f"<pending {self._flash_name}: {self._flash_state()}>"
+        return f"<pending {self._flash_name}: {self._flash_job.state}>"
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith(("__", "_repr_", "_ipython_", "_flash_")):  # a probe: it must not wait
@@ -92,7 +105,7 @@ for _word, _operate in _operations():
 
 
 class WaitBeforeReads(ast.NodeTransformer):
-    """Has cells that read pending names wait for them first; one of IPython's ``ast_transformers``.
+    """Has statements that read pending names wait for them first; one of IPython's ``ast_transformers``.
 
     Args:
         namespace: The user's.
@@ -102,11 +115,10 @@ class WaitBeforeReads(ast.NodeTransformer):
         self._namespace = namespace
 
     def visit(self, node: ast.AST) -> ast.AST:
-        """Put the wait in, if the cell needs one."""
-        names = [*_pending_reads(node, self._namespace)] if isinstance(node, ast.Module) else []
-        if isinstance(node, ast.Module) and names:
-            place = _after_future_imports(node.body)
-            node.body.insert(place, _wait(names, node.body[min(place, len(node.body) - 1)]))
+        """Put waits into a cell, where it needs some."""
+        pending = {name for name, value in self._namespace.items() if isinstance(value, Pending)}
+        if pending and isinstance(node, ast.Module):
+            _Waits(pending, _functions(node), self._namespace).put_into(node)
         return node
 
 
@@ -118,39 +130,80 @@ def wait(*names: str) -> None:
     shell._flash_magics.notebook.wait_for(names)
 
 
-def _wait(names: list[str], beside: ast.stmt) -> ast.stmt:
+class _Waits:
+    """Puts waits before the statements of a cell.
+
+    Args:
+        pending: The names to wait for. That one of them has been bound anew by then is seen by `wait`.
+        own: What the functions that the cell defines read, by their names.
+        namespace: The user's.
+    """
+
+    def __init__(
+        self, pending: AbstractSet[str], own: Mapping[str, AbstractSet[str]], namespace: Mapping[str, Any]
+    ) -> None:
+        self._pending = pending
+        self._own = own
+        self._namespace = namespace
+
+    def put_into(self, block: ast.AST) -> None:
+        """Put them into the blocks of a statement, or of a module, that run where they stand."""
+        for field, value in ast.iter_fields(block):
+            if isinstance(block, _DEFINES) and field == "body":
+                continue
+            if isinstance(value, list) and value and isinstance(value[0], ast.stmt):
+                setattr(block, field, [*self._with_waits(value)])
+            elif isinstance(value, list):
+                for part in value:
+                    if isinstance(part, (ast.ExceptHandler, ast.match_case)):
+                        self.put_into(part)
+
+    def _with_waits(self, statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+        for statement in statements:
+            names = sorted(self._pending & self._reads(_loads(statement, into_blocks=False)))
+            if names:
+                yield _wait(names, statement)
+            self.put_into(statement)
+            yield statement
+
+    def _reads(self, loaded: AbstractSet[str]) -> set[str]:
+        """Return names, and what the functions among them read."""
+        seen: set[str] = set()
+        coming = [*loaded]
+        while coming:
+            name = coming.pop()
+            if name not in seen:
+                seen.add(name)
+                function = self._namespace.get(name)
+                coming += self._own.get(name, ())
+                if isinstance(function, types.FunctionType):
+                    coming += function.__code__.co_names
+        return seen
+
+
+_DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+
+
+def _functions(tree: ast.Module) -> Mapping[str, AbstractSet[str]]:
+    return {node.name: _loads(node) for node in ast.walk(tree) if isinstance(node, _DEFINES[:2])}
+
+
+def _loads(node: ast.AST, *, into_blocks: bool = True) -> AbstractSet[str]:
+    """Return the names that are read in a node; without the statements below it, if so wished."""
+    found: set[str] = set()
+    if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Store):
+        found.add(node.id)
+    if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
+        found.add(node.target.id)
+    for child in ast.iter_child_nodes(node):
+        if into_blocks or not isinstance(child, (ast.stmt, ast.ExceptHandler, ast.match_case)):
+            found |= _loads(child, into_blocks=into_blocks)
+    return found
+
+
+def _wait(names: Sequence[str], before: ast.stmt) -> ast.stmt:
     listed = ", ".join(map(repr, names))
     call = ast.parse(f"__import__({__name__!r}, fromlist=['wait']).wait({listed})").body[0]
     for node in ast.walk(call):
-        ast.copy_location(node, beside)
+        ast.copy_location(node, before)
     return call
-
-
-def _after_future_imports(body: list[ast.stmt]) -> int:
-    futures = [
-        place
-        for place, statement in enumerate(body)
-        if isinstance(statement, ast.ImportFrom) and statement.module == "__future__"
-    ]
-    return futures[-1] + 1 if futures else 0
-
-
-def _pending_reads(tree: ast.Module, namespace: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the pending names that a cell may read when it runs, its functions' own reads included."""
-    from flash_nb.cells.plan import plan_cell
-
-    waiting = {name for name, value in namespace.items() if isinstance(value, Pending)}
-    found = plan_cell(ast.unparse(tree), frozenset(namespace)) if waiting else None
-    if found is None or found.defines_only:
-        return
-    seen: set[str] = set()
-    coming = [*found.inputs]
-    while coming:
-        name = coming.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        if name in waiting:
-            yield name
-        elif isinstance(function := namespace.get(name), types.FunctionType):
-            coming += function.__code__.co_names
