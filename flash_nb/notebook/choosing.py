@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from flash_nb.notebook import selection as selections
 from flash_nb.notebook.default import Default, held_resource
 from flash_nb.notebook.notebook import Notebook
 from flash_nb.notebook.options import names
+from flash_nb.notebook.panel import has_person
 from flash_nb.notebook.selection import COMMAND, NAME, Selection
 from flash_nb.resources.offers import Offers, shipped_offers
 from flash_nb.resources.prices import shipped
@@ -94,15 +94,13 @@ def pick(ctx: typer.Context, name: Annotated[str, typer.Argument(help="The varia
     if not name.isidentifier():
         raise typer.BadParameter(f"{name!r} is no name for a variable")
     offers = _offers()
-    if not hasattr(notebook.shell, "kernel"):
+    if not has_person(notebook.shell):
         typer.echo(choices.list_text(offers, Selection.datacenter))
         return
     from flash_nb.notebook.picker import Picker
 
     if notebook.picker is not None:
         notebook.picker.close()
-    atexit.unregister(notebook.close)
-    atexit.register(notebook.close)
     notebook.picker = Picker(notebook, Selection(name=name), offers)
     notebook.picker.open()
 

@@ -4,10 +4,6 @@ The list of groups is one table of HTML with a checkbox beside each row: real co
 and switched with Space, and few of them. A style sheet lays each checkbox's label over its row, so that a
 click anywhere in the row counts; without it the checkboxes are still there.
 
-Nothing of it may stay in a saved notebook, where a view without its model says "model not found". So
-what ends a picker (Use, Close, ``%unload_ext``, the kernel's end) first replaces its output by plain
-HTML, and then closes every model.
-
 A click may come in another thread (subshells), also while a cell runs: each is one change of the
 selection under a lock.
 """
@@ -15,21 +11,20 @@ selection under a lock.
 from __future__ import annotations
 
 import os
-import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from html import escape
 from typing import Any
 
 import ipywidgets as widgets
 from IPython.core.error import UsageError
-from IPython.display import publish_display_data
 from ipywidgets.widgets.widget_bool import CheckboxStyle
 
 from flash_nb.notebook import choices
 from flash_nb.notebook.notebook import Notebook
 from flash_nb.notebook.options import names
+from flash_nb.notebook.panel import Panel
 from flash_nb.notebook.selection import (
     Selection,
     change,
@@ -47,9 +42,7 @@ from flash_nb.resources.cpu import CpuInstanceType
 from flash_nb.resources.datacenter import DataCenter
 from flash_nb.resources.offers import Offers
 from flash_nb.sdk.look import AMBER, BLUE
-from flash_nb.sdk.outputs import Place
 
-VIEW = "application/vnd.jupyter.widget-view+json"
 LISTS = ("env", "deps")  # typed with commas
 CLOSED = "The picker is closed; nothing was chosen."
 
@@ -183,12 +176,17 @@ class Controls:
         self._preference.layout.display = None if count > 1 else "none"
         self.fields["gpu_count"].layout.display = None if on_gpu else "none"
 
-    def close(self) -> None:
-        """Close every model: also those that are not shown now, layouts and styles."""
-        roots = (self.root, self._top, self._groups, self._preference, *self.boxes.values())
-        found = {id(model): model for root in (*roots, self.fields["instance"]) for model in _below(root)}
-        for model in found.values():
-            model.close()
+    @property
+    def all(self) -> tuple[widgets.Widget, ...]:
+        """Those that hold all others: also what is not shown now."""
+        return (
+            self.root,
+            self._top,
+            self._groups,
+            self._preference,
+            self.fields["instance"],
+            *self.boxes.values(),
+        )
 
 
 class Picker:
@@ -204,10 +202,9 @@ class Picker:
         self._notebook = notebook
         self._selection = selection
         self._offers = offers
-        self._display_id = f"pick-{secrets.token_hex(8)}"
+        self._panel = Panel("pick", self.close)
         self._lock = threading.RLock()
         self._is_drawing = False
-        self._is_open = False
         self._has_code = False
         self._controls = Controls(selection, [entry.group for entry in offers.table.groups])
         self._watch()
@@ -216,10 +213,8 @@ class Picker:
         """Show it below the running cell."""
         with self._lock:
             self._draw()
-            self._is_open = True
-            view = {"version_major": 2, "version_minor": 0, "model_id": self._controls.root.model_id}
             text = choices.list_text(self._offers, self._selection.datacenter)
-            publish_display_data({VIEW: view, "text/plain": text}, transient={"display_id": self._display_id})
+            self._panel.open(self._controls.root, text, self._controls.all)
 
     def close(self) -> None:
         """End it with nothing chosen; harmless if it has ended."""
@@ -243,7 +238,7 @@ class Picker:
     def _apply(self, step: Step) -> None:
         """Take one step; what drawing itself sets is none."""
         with self._lock:
-            if self._is_open and not self._is_drawing:
+            if self._panel.is_open and not self._is_drawing:
                 self._selection = step(self._selection)
                 self._draw()
 
@@ -272,7 +267,7 @@ class Picker:
 
     def _use(self) -> None:
         with self._lock:
-            if not self._is_open:
+            if not self._panel.is_open:
                 return
             try:
                 default = chosen(self._selection, os.environ)
@@ -291,11 +286,7 @@ class Picker:
 
     def _end(self, html: str, text: str) -> None:
         with self._lock:
-            if not self._is_open:
-                return
-            self._is_open = False
-            Place("pick", self._display_id).show(html, text)
-            self._controls.close()
+            self._panel.close(html, text)
 
     # --- what is seen -------------------------------------------------------------------------
 
@@ -366,11 +357,3 @@ def _label(text: str, width: int, *, begins: bool) -> dict[str, Any]:
     margin = "2px" if begins else "2px 2px 2px 12px"
     style = _FIRST if begins else _LATER
     return {"description": text, "style": style, "layout": {"width": f"{width}px", "margin": margin}}
-
-
-def _below(widget: widgets.Widget) -> Iterator[widgets.Widget]:
-    """Yield a widget and all that it holds, layouts and styles too."""
-    yield widget
-    yield from (part for name in ("layout", "style") if (part := getattr(widget, name, None)) is not None)
-    for child in getattr(widget, "children", ()):
-        yield from _below(child)

@@ -49,7 +49,18 @@ SHOWN = {
         "({'result': 3}, {'status': 'ok'})",
         '{"result":42}',
         "answered 422: body.x",
-    )
+    ),
+    "picker_and_jobs": (
+        "trainer is this notebook's default",
+        "no errors in 3 cells",
+        "<pending losses: job ",
+        "0.08333333333333333",
+        "was cancelled.",
+        "reused from ",
+        "[0, 1, 4, 9, 16, 25, 36, 49]",
+        "stop: %flash down trainer",
+        "✓ Every cell ran",
+    ),
 }
 
 

@@ -102,6 +102,10 @@ class Kernel:
         """Execute a cell and wait for its end."""
         return self.wait(self.start(code), timeout=timeout)
 
+    def run_in_person(self, code: str) -> Reply:
+        """Execute a cell for somebody who can press buttons, and wait for its end."""
+        return self.wait(self.start_as_is(code, person=True))
+
     def remote(self, body: str, options: str = "", timeout: float = TIMEOUT_S) -> Reply:
         """Execute a remote cell and wait for its end."""
         return self.run(f"%%flash_remote {options}\n{textwrap.dedent(body).strip()}", timeout)

@@ -128,7 +128,7 @@ def test_the_key_is_in_no_output_and_no_variable(kernel, cloud):
 
 def test_prices_and_stock_are_live(kernel, cloud):
     kernel.run("%flash backend runpod").ok()
-    (shown,) = kernel.run("%flash pick live").ok().displays
+    (shown,) = kernel.run_in_person("%flash pick live").ok().displays
     assert "Prices and stock live from Runpod's catalog, 20" in shown.text
     assert "high" in shown.text
     kernel.set(kernel.widget(description="AMPERE_80"), True)
@@ -146,7 +146,7 @@ def test_without_a_key_the_shipped_prices_are_shown(kernel, cloud):
     kernel.run("from flash_nb.settings import load; import dataclasses").ok()
     kernel.run("set_session(Session(dataclasses.replace(load(), backend='runpod')))").ok()
     try:
-        (shown,) = kernel.run("%flash pick").ok().displays
+        (shown,) = kernel.run_in_person("%flash pick").ok().displays
         assert "Prices of 20" in shown.text
         assert "and there is none" in shown.text
         kernel.click("Close")

@@ -109,7 +109,7 @@ def test_what_makes_no_sense_is_said_in_a_line(kernel: Kernel, line: str, error:
 
 
 def pick(kernel: Kernel, name: str = ""):
-    reply = kernel.run(f"%flash pick {name}").ok()
+    reply = kernel.run_in_person(f"%flash pick {name}").ok()
     (display,) = reply.displays
     return display
 
@@ -230,16 +230,21 @@ def test_the_end_of_the_kernel_closes_it(engine: Engine, tmp_path: Path) -> None
         client.wait_for_ready(timeout=TIMEOUT_S)
         other = Kernel(client, manager)
         other.run("%load_ext flash_nb").ok()
-        reply = other.run("%flash pick").ok()
+        reply = other.run_in_person("%flash pick").ok()
         client.shutdown()
-        other.wait(
-            reply, until=lambda _: reply.displays[0].text == CLOSED and not other.widgets
-        ) if False else None
         while reply.displays[0].text != CLOSED or other.widgets:
             other.listen()
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
+
+
+def test_without_a_person_it_lists_what_there_is(kernel: Kernel) -> None:
+    """As nbclient runs it: what it shows is saved, and nobody could press a button."""
+    reply = kernel.run("%flash pick").ok()
+    assert not reply.displays
+    assert "AMPERE_80" in reply.stdout
+    assert "%flash use --gpu GROUP" in reply.stdout
 
 
 def test_terminal(engine: Engine) -> None:
