@@ -20,6 +20,7 @@ from flash_nb.notebook.cell_job import CellJob
 from flash_nb.notebook.display import Record
 from flash_nb.notebook.jobs_table import MOST_ROWS, JobsTable, as_line, render_html, render_text
 from flash_nb.notebook.jobs_view import JobsView
+from flash_nb.notebook.magic_line import digest
 from flash_nb.notebook.notebook import Notebook
 from flash_nb.notebook.panel import has_person
 from flash_nb.sdk.board import Post
@@ -160,7 +161,11 @@ def attach(ctx: typer.Context, which: Some = None) -> None:
     entries = [entry for entry in entries if entry.job not in here]
     if not entries:
         typer.echo("No job of this notebook waits to be taken up.")
+    texts = _cells(notebook.path)
     for entry in entries:
+        origin = entry.about.origin
+        if texts.get(origin.cell, origin.source) != origin.source:
+            typer.echo(f"The cell that was In [{origin.number}] has been edited since it ran.")
         notebook.leave(_taken_up(notebook, entry))
 
 
@@ -192,13 +197,13 @@ def _entries(words: Iterable[str]) -> list[Entry]:
     return [entry for _, entry in found if entry is not None]
 
 
-def _cells(path: str) -> list[str]:
-    """Return the ids of the cells of a notebook's file; none if it cannot be read."""
+def _cells(path: str) -> dict[str, str]:
+    """Return the ids of the cells of a notebook's file, each with its text's digest; none if it has none."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-        return [cell["id"] for cell in content["cells"] if "id" in cell]
+        return {cell["id"]: digest("".join(cell["source"])) for cell in content["cells"] if "id" in cell}
     except (OSError, ValueError, KeyError, TypeError):
-        return []
+        return {}
 
 
 def _all() -> list[Post]:

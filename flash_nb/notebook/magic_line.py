@@ -7,6 +7,8 @@ their numbers.
 
 from __future__ import annotations
 
+import hashlib
+
 MAGICS = ("%%flash_remote", "%%flash_map")
 
 
@@ -18,3 +20,13 @@ def hoist(lines: list[str]) -> list[str]:
         if line.strip() and not line.startswith("#"):
             break
     return lines
+
+
+def digest(cell: str) -> str:
+    """Return what tells the text of a cell from other texts, in a file as in a kernel.
+
+    Comments above the magic line, and blank lines around the cell, make no difference to where it is read.
+    """
+    first, *rest = hoist(cell.splitlines(keepends=True)) or [""]
+    text = f"{first.rstrip()}\n{''.join(rest)}".strip()
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
+from flash_nb.notebook.magic_line import digest
 from flash_nb.notebook.pending import Pending, WaitBeforeReads
 
 if TYPE_CHECKING:
@@ -72,8 +72,7 @@ class Notebook:
         """
         from flash_nb.sdk.board import Origin
 
-        digest = hashlib.sha256(source.encode()).hexdigest()[:16]
-        return Origin(self.path, self._cell, self.shell.displayhook.prompt_count, digest)
+        return Origin(self.path, self._cell, self.shell.displayhook.prompt_count, digest(source))
 
     def before_cell(self, info: Any = None) -> None:
         """Bind what has come since the last cell; called before each one."""

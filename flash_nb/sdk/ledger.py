@@ -13,9 +13,10 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from flash_nb.errors import SettingsError
@@ -124,17 +125,19 @@ class Ledger:
         with self._transaction():
             self._db.execute("UPDATE cells SET collected = 1 WHERE job = ?", (job_id,))
 
-    def uncollected(self, notebook: str, cells: Collection[str] = ()) -> list[Entry]:
+    def uncollected(self, notebook: str, cells: Mapping[str, str] = MappingProxyType({})) -> list[Entry]:
         """Return the jobs of a notebook whose names nobody has bound, the oldest first.
 
         Args:
             notebook: Its path.
-            cells: The ids of its cells: so its jobs are found under another path too.
+            cells: The ids of its cells, each with the hash of its text. So its jobs are found under another
+                path too: by the id, or by the text where a front end did not tell ids.
         """
         marks = ",".join("?" * len(cells))
         return self._entries(
-            f"collected = 0 AND (notebook = ? OR cell IN ({marks})) ORDER BY submitted_at",
-            (notebook, *cells),
+            f"collected = 0 AND (notebook = ? OR cell IN ({marks}) OR cell = '' AND source IN ({marks}))"
+            " ORDER BY submitted_at",
+            (notebook, *cells, *cells.values()),
         )
 
     def entry(self, job_id: str) -> Entry | None:

@@ -153,11 +153,26 @@ def test_attach_finds_the_jobs_of_a_notebook_that_was_renamed(
     kernel.restart()
     flag.touch()
     other, renamed = tmp_path / "other.ipynb", tmp_path / "renamed.ipynb"
-    other.write_text(json.dumps({"cells": [{"id": "cd34"}]}))
-    renamed.write_text(json.dumps({"cells": [{"id": "ab12"}]}))
+    other.write_text(json.dumps({"cells": [{"id": "cd34", "source": "other"}]}))
+    renamed.write_text(json.dumps({"cells": [{"id": "ab12", "source": ["other", " text"]}]}))
     kernel.run(f"import os; os.environ['JPY_SESSION_NAME'] = {str(other)!r}").ok()
     assert "No job" in kernel.run("%flash attach").ok().stdout
     kernel.run(f"os.environ['JPY_SESSION_NAME'] = {str(renamed)!r}").ok()
-    kernel.run("%flash attach").ok()
+    assert "has been edited since" in kernel.run("%flash attach").ok().stdout
+    assert kernel.run("late").ok().result == {"text/plain": "5"}
+    kernel.run("del os.environ['JPY_SESSION_NAME']").ok()
+
+
+def test_attach_finds_the_jobs_of_a_renamed_notebook_by_their_text_if_nobody_told_ids(
+    kernel: Kernel, tmp_path: Path, flag: Path
+) -> None:
+    code = detached(flag, "late = 5")
+    kernel.wait(kernel.start_as_is(f"# above\n{code}")).ok()
+    kernel.restart()
+    flag.touch()
+    renamed = tmp_path / "renamed.ipynb"
+    renamed.write_text(json.dumps({"cells": [{"id": "ab12", "source": f"# above\n{code}\n"}]}))
+    kernel.run(f"import os; os.environ['JPY_SESSION_NAME'] = {str(renamed)!r}").ok()
+    assert "edited" not in kernel.run("%flash attach").ok().stdout
     assert kernel.run("late").ok().result == {"text/plain": "5"}
     kernel.run("del os.environ['JPY_SESSION_NAME']").ok()

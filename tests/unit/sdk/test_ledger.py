@@ -50,7 +50,10 @@ def test_uncollected_are_found_by_path_and_by_cell(ledger: Ledger) -> None:
     ledger.began(entry("j1", submitted_at=time.time() - 2))
     ledger.began(entry("j2", Origin("b.ipynb", "cd34")))
     ledger.began(entry("j3", Origin("c.ipynb", "ef56")))
-    assert [each.job for each in ledger.uncollected("a.ipynb", ["cd34"])] == ["j1", "j2"]
+    ledger.began(entry("j4", Origin("d.ipynb", "", source="b00c")))
+    assert [each.job for each in ledger.uncollected("", {"gh78": "b00c"})] == ["j4"]
+    assert [each.job for each in ledger.uncollected("", {"gh78": "f00d"})] == [], "its cell has an id"
+    assert [each.job for each in ledger.uncollected("a.ipynb", {"cd34": "other"})] == ["j1", "j2"]
     ledger.collected("j1")
     assert ledger.uncollected("a.ipynb") == []
 
