@@ -72,19 +72,20 @@ def check(
 
 
 def parse_line(line: str) -> LineOptions:
-    """Parse the rest of a magic line.
+    """Parse a line with one of our magics.
 
     Raises:
         CellError: It makes no sense.
     """
     from IPython.core.error import UsageError
 
-    from flash_nb.notebook.options import parse
+    from flash_nb.notebook.options import parse_magic
 
+    magic = line.partition(" ")[0]
     try:
-        options = parse(line)
+        options = parse_magic(line)
     except UsageError as error:
-        raise CellError(str(error).removeprefix("%%flash_remote: "), hint="see %%flash_remote?") from None
+        raise CellError(str(error).removeprefix(f"{magic}: "), hint=f"see {magic}?") from None
     if options.gpus or options.cpu:
         _check_hardware(options.gpus, options.cpu)
     return options

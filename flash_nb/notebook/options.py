@@ -41,6 +41,7 @@ class CellOptions:
     refresh: bool = False
     max_parallel: int | None = None
     magic: str = "%%flash_remote"
+    items: clause.Clause | None = None
 
     @property
     def is_bare(self) -> bool:
@@ -236,6 +237,16 @@ def parse(line: str) -> CellOptions:
     )
 
 
+def parse_magic(line: str) -> CellOptions:
+    """Return the options of a whole line with one of the magics.
+
+    Raises:
+        UsageError: The line makes no sense; one sentence says why.
+    """
+    magic, _, rest = line.partition(" ")
+    return parse_map(rest)[1] if magic == "%%flash_map" else parse(rest)
+
+
 def parse_map(line: str) -> tuple[clause.Clause, CellOptions]:
     """Return the clause and the options of a line of ``%%flash_map``.
 
@@ -249,7 +260,7 @@ def parse_map(line: str) -> tuple[clause.Clause, CellOptions]:
     except clause.ClauseError as error:
         made.error(str(error))
     found = _parse(made, rest)
-    return items, _options(found, magic="%%flash_map", max_parallel=found.max_parallel)
+    return items, _options(found, magic="%%flash_map", max_parallel=found.max_parallel, items=items)
 
 
 def _parse(made: argparse.ArgumentParser, line: str) -> argparse.Namespace:

@@ -36,7 +36,7 @@ from flash_nb.sdk.preflight import Places, check_packages, check_values, not_on_
 from flash_nb.sdk.scope import missing_names, reads_of
 from flash_nb.sdk.target import GPU_IMAGE_PACKAGES, Target
 
-REMOTE = "%%flash_remote"
+REMOTE = ("%%flash_remote", "%%flash_map")
 
 # Cell magics whose body is Python that runs in the notebook, and line magics that bind no names.
 _PYTHON_MAGICS = frozenset({"capture", "memit", "mprun", "prun", "snakeviz", "time", "timeit"})
@@ -71,6 +71,15 @@ class Cell:
     may_fail: bool = False
 
 
+class Items(Protocol):
+    """What the line of a map says of its items: ``x in xs``."""
+
+    @property
+    def names(self) -> Sequence[str]: ...  # noqa: D102 - what each item binds
+    @property
+    def iterable(self) -> ast.expr: ...  # noqa: D102
+
+
 class LineOptions(Protocol):
     """What a magic line says, as far as a check asks."""
 
@@ -92,10 +101,12 @@ class LineOptions(Protocol):
     def backend(self) -> str: ...  # noqa: D102
     @property
     def allowed_secrets(self) -> Sequence[str]: ...  # noqa: D102
+    @property
+    def items(self) -> Items | None: ...  # noqa: D102
 
 
 ParseLine = Callable[[str], LineOptions]
-"""Parses the rest of a magic line; raises `CellError` if it makes no sense."""
+"""Parses a line with one of our magics; raises `CellError` if it makes no sense."""
 
 
 @dataclass(frozen=True)
@@ -124,10 +135,22 @@ class _Read:
     opaque: bool
 
     @property
+    def items(self) -> Items | None:
+        """Of a map."""
+        return None if self.options is None else self.options.items
+
+    @property
+    def item_names(self) -> Sequence[str]:
+        """The names that each item of a map binds, in the cell alone."""
+        return () if self.items is None else self.items.names
+
+    @property
     def only_defines(self) -> bool:
         """Whether it makes functions remote, and runs nothing."""
-        return self.options is not None and (
-            self.options.define or (self.plan.defines_only and not self.options.run)
+        return (
+            self.options is not None
+            and self.items is None
+            and (self.options.define or (self.plan.defines_only and not self.options.run))
         )
 
     @property
@@ -204,7 +227,7 @@ class _Notebook:
         lines.insert(0, first)  # as the notebook has them: all lines below keep their numbers
         first = first.strip()
         try:
-            if re.match(rf"{REMOTE}(\s|$)", first):
+            if first.split(" ", 1)[0] in REMOTE:
                 return self._read_remote(first, lines), []
             return self._read_here(first, lines), []
         except UnsupportedMagicError as error:
@@ -219,7 +242,7 @@ class _Notebook:
             return None, [Finding("syntax", 1, f"it is not Python: {error}", "correct it")]
 
     def _read_remote(self, first: str, lines: Sequence[str]) -> _Read:
-        options = self._parse_line(first.removeprefix(REMOTE).strip())
+        options = self._parse_line(first)
         text = translate("\n".join(["", *lines[1:]]))
         return _Read(text, parse(text.source), plan_cell(text.source), options, opaque=False)
 
@@ -253,7 +276,8 @@ class _Notebook:
     def check(self, cell: Cell, found: _Read) -> Iterator[Finding]:
         """Yield what is wrong with a cell, then take it as run."""
         history = filter(_HISTORY.match, found.plan.reads)
-        plan = plan_cell(found.text.source, self._names.union(history))
+        plan = plan_cell(found.text.source, self._names.union(history, found.item_names))
+        yield from self._items(found)
         yield from self._text(cell, found, plan)
         if found.options is None:
             yield from self._remote_functions(found)
@@ -262,6 +286,16 @@ class _Notebook:
         self._opaque |= found.opaque
         self._take(found)
 
+    def _items(self, found: _Read) -> Iterator[Finding]:
+        """Yield the names that the items of a map are made from and that do not exist."""
+        if found.items is None or self._opaque:
+            return
+        plan = plan_cell(ast.unparse(found.items.iterable), frozenset(self._names))
+        for read in plan.undefined:
+            near = did_you_mean(read.name, self._names)
+            message = f"the items are made from {read.name}, which is not defined{near}"
+            yield Finding("undefined", 1, message, "define it in a cell above")
+
     def _text(self, cell: Cell, found: _Read, plan: CellPlan) -> Iterator[Finding]:
         below = {
             name: f"cell {min(numbers)}"
@@ -269,7 +303,7 @@ class _Notebook:
             if min(numbers) > cell.number
         }
         coroutines = self._coroutines if found.options is None else self._coroutines - self._remote
-        around = Around(frozenset(self._names), frozenset(coroutines), below)
+        around = Around(frozenset(self._names.union(found.item_names)), frozenset(coroutines), below)
         allowed = found.options.allowed_secrets if found.options else ()
         for each in check_text(found.tree, plan, around, allowed=allowed):
             if each.code in {"undefined", "below"} and self._opaque:
@@ -282,6 +316,7 @@ class _Notebook:
 
     def _remote_cell(self, found: _Read, options: LineOptions, plan: CellPlan) -> Iterator[Finding]:
         inputs = plan.inputs if options.inputs is None else options.inputs
+        inputs = [name for name in inputs if name not in found.item_names]
         here = [name for name in inputs if name in self._namespace]
         captured = survey(here, self._namespace)
         places = Places(plan.reads, captured.via)
