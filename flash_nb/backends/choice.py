@@ -17,7 +17,7 @@ def choose(settings: Settings) -> str:
     """
     name = settings.backend
     if name not in BACKENDS:
-        raise SettingsError(f"There is no backend {name!r}{did_you_mean(name, BACKENDS)}.")
+        raise SettingsError(f"There is no backend {name!r}{did_you_mean(name, BACKENDS) or '.'}")
     if name == "auto":
         return "runpod" if find_key() is not None else "local"
     return name

@@ -83,7 +83,7 @@ def _meant(names: Sequence[str], found: Sequence[EndpointInfo]) -> list[Endpoint
                     hint=f"Name it by its id, if it is to go all the same: {', '.join(foreign)}",
                 )
             ours = [each.name for each in found if each.is_ours]
-            raise EndpointNotFoundError(f"There is no endpoint {name!r}{did_you_mean(name, ours)}.")
+            raise EndpointNotFoundError(f"There is no endpoint {name!r}{did_you_mean(name, ours) or '.'}")
         wanted |= {each.id: each for each in matching}
     return list(wanted.values())
 

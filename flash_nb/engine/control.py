@@ -204,7 +204,7 @@ class Control:
         found = [each for each, spec in self.endpoints.items() if spec["name"] == endpoint]
         if not found:
             raise EndpointNotFoundError(
-                f"The engine has no endpoint {endpoint!r}{did_you_mean(endpoint, names)}."
+                f"The engine has no endpoint {endpoint!r}{did_you_mean(endpoint, names) or '.'}"
             )
         if len(found) > 1:
             raise BackendError(

@@ -43,6 +43,7 @@ _PYTHON_MAGICS = frozenset({"capture", "memit", "mprun", "prun", "snakeviz", "ti
 _OTHER_LANGUAGES = frozenset(
     {"bash", "html", "javascript", "js", "latex", "markdown", "sh", "svg", "writefile"}
 )
+_CHOOSES = re.compile(r"%flash (use|pick)(\s+--[\w-]+[ =]\S+)*(\s+(?P<name>[^\W\d]\w*))?\s*$")
 _BINDING_NOTHING = frozenset(
     {"alias", "autoreload", "cd", "conda", "config", "debug", "env", "flash", "load_ext", "ls", "mamba"}
     | {"matplotlib", "memit", "pip", "prun", "pwd", "reload_ext", "time", "timeit", "unload_ext", "uv", "who"}
@@ -126,6 +127,7 @@ class _Read:
         tree, plan: Of it.
         options: Of its magic line; None for a cell that runs here.
         opaque: It may bind names that its text does not show.
+        resources: The variables that ``%flash use`` and ``%flash pick`` bind.
     """
 
     text: Translated
@@ -133,6 +135,7 @@ class _Read:
     plan: CellPlan
     options: LineOptions | None
     opaque: bool
+    resources: frozenset[str] = frozenset()
 
     @property
     def items(self) -> Items | None:
@@ -159,7 +162,7 @@ class _Read:
         outputs = self.plan.outputs
         if self.options is not None and self.options.outputs is not None:
             outputs = tuple(self.options.outputs)
-        return frozenset(outputs)
+        return self.resources.union(outputs)
 
     @property
     def remote_definitions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
@@ -258,7 +261,7 @@ class _Notebook:
         plan = plan_cell(source)
         tree = parse(source)
         opaque = binds_unseen(tree) or not magics <= _BINDING_NOTHING
-        return _Read(Translated(source), tree, plan, None, opaque)
+        return _Read(Translated(source), tree, plan, None, opaque, resources=_resources_bound(lines))
 
     def lose_track(self) -> None:
         """Take a cell as run that could not be read: names may exist from here on that no text shows."""
@@ -393,6 +396,12 @@ class _Notebook:
             self._remote.add(node.name)
             if not isinstance(node, ast.ClassDef):
                 self._coroutines.add(node.name)
+
+
+def _resources_bound(lines: Iterable[str]) -> frozenset[str]:
+    """Return the names that lines with ``%flash use`` and ``%flash pick`` bind."""
+    found = filter(None, map(_CHOOSES.match, lines))
+    return frozenset(match["name"] or "resource" for match in found)
 
 
 def _magic_at(lines: Sequence[str]) -> int:

@@ -50,7 +50,7 @@ class RemoteOptions:
         for name, value in given.items():
             if name not in _PER_CALL:
                 raise ResourceError(
-                    f"A call has no option {name!r}{did_you_mean(name, _PER_CALL)}.",
+                    f"A call has no option {name!r}{did_you_mean(name, _PER_CALL) or '.'}",
                     hint=f"It may have {', '.join(_PER_CALL[:-1])} and {_PER_CALL[-1]}.",
                 )
             if name == "webhook":

@@ -158,7 +158,7 @@ class RemoteRoute:
         if missing:
             raise ResourceError(
                 f"The path {self.path!r} has {{{missing[0]}}}, but {self.name} has no such parameter"
-                f"{did_you_mean(missing[0], self._signature.parameters)}."
+                f"{did_you_mean(missing[0], self._signature.parameters) or '.'}"
             )
         for parameter in self._signature.parameters.values():
             if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):

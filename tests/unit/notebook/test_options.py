@@ -59,7 +59,7 @@ def test_options_of_a_map():
     clause, chosen = parse_map("a, b in zip(xs, '--x') --max-parallel 8 -r gpu --timeout 5 --out v")
     assert (clause.text, clause.names) == ("a, b in zip(xs, '--x')", ("a", "b"))
     assert chosen == CellOptions(
-        resource="gpu", timeout=5, outputs=("v",), max_parallel=8, magic="%%flash_map"
+        resource="gpu", timeout=5, outputs=("v",), max_parallel=8, magic="%%flash_map", items=clause
     )
 
 
