@@ -13,7 +13,7 @@ from html import escape
 
 from flash_nb.jobs import JobStatus
 from flash_nb.sdk import look
-from flash_nb.sdk.look import AMBER, human_time
+from flash_nb.sdk.look import AMBER, human_size, human_time
 
 _MOST_NAMES = 8
 _MOST_TEXT = 160
@@ -110,18 +110,6 @@ _LIVE = "padding-left:1.1em"  # where the line stands beside the sign of what fo
 _ROWS = "padding:2px 0 3px 15px;font-size:12px"
 _LABEL = "display:inline-block;width:6.5em;opacity:.65"
 _NOTE = "border:1px solid {colour};border-radius:8px;padding:0 7px"
-
-
-def human_size(size: int) -> str:
-    """Return a size in decimal units: ``512 B``, ``7.0 MB``, ``780 MB``."""
-    if size < 1000:  # noqa: PLR2004 - the step of decimal units
-        return f"{size} B"
-    value = float(size)
-    for unit in ("KB", "MB", "GB", "TB"):
-        value /= 1000
-        if value < 999.5 or unit == "TB":  # noqa: PLR2004 - from here on it would round to 1000
-            break
-    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"  # noqa: PLR2004 - two digits
 
 
 def render_html(view: JobView) -> str:
