@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from flash_nb.engine.gate import RefusalError, check_name, check_token
+from flash_nb.engine.gate import RefusalError, admit
 from flash_nb.protocol.catalog import SECONDS
 from flash_nb.resources.datacenter import DataCenter
 from flash_nb.resources.gpu import TYPES, GpuGroup, GpuType
@@ -37,9 +37,7 @@ class Catalog:
         return [Route("/v2/catalog/gpus", self._list, methods=["GET"])]
 
     async def _list(self, request: Request) -> Response:
-        check_name(request)
-        check_token(request, self._server.token)
-        self._server.stay_awake()
+        admit(request, self._server)
         included, product = (request.query_params.get(name) for name in ("include", "product"))
         if bool(included) != bool(product):
             raise RefusalError(400, "include=AVAILABILITY and product=SERVERLESS go together.")
