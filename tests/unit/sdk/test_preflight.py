@@ -290,5 +290,5 @@ def test_targets():
     own = ServerlessEndpoint(name="own", imageName="mine/image:1")
     assert target_of(own, cloud, settings) == Target()
     assert target_of(gpu, local, settings) == Target(sys.version_info[:2])
-    for python, minor in {"3.10": (3, 10), "/usr/bin/python3.13": (3, 13), "/opt/python": None}.items():
+    for python, minor in {"3.10": (3, 10), "/usr/bin/python3.13": (3, 13), "/somewhere/python": None}.items():
         assert target_of(gpu, local, load(python=python)).python == minor
