@@ -73,6 +73,7 @@ def _show_live(notebook: Notebook, session: Session, entries: Sequence[Entry]) -
         retry=lambda post: run_again(notebook, post),
         former=entries,
         attach=lambda entry: notebook.left.append(_taken_up(notebook, entry)),
+        saved_at=notebook.saved_at,
     )
     controls.refresh(session.board.rows())
     view.follower = controls

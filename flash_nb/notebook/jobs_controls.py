@@ -28,6 +28,9 @@ from flash_nb.sdk.look import RED
 
 QUIET_S = 120.0
 """How long they stay after the last job has ended and the last click has come."""
+SAVED_QUIET_S = 5.0
+"""How long after a click they stay when the notebook has been saved: what was saved holds their view."""
+LOOK_S = 1.0
 TYPED = "%flash cancel JOB, %flash retry JOB, %flash logs JOB"
 LATER = f"%flash jobs shows the buttons again; or type {TYPED}"
 
@@ -47,6 +50,7 @@ class JobsControls:
         retry: Runs a job again; may wait for the answer, and raises what is wrong.
         former: Jobs of former kernels that can be taken up.
         attach: Takes one up; may wait for the answer.
+        saved_at: When the notebook was last saved, in POSIX seconds; 0 if nobody knows.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class JobsControls:
         retry: Callable[[Post], None],
         former: Sequence[Entry],
         attach: Callable[[Entry], None],
+        saved_at: Callable[[], float],
     ) -> None:
         self._board = board
         self._post = post
@@ -69,7 +74,9 @@ class JobsControls:
         self._rows: dict[str, Row] = {}
         self._is_over = False
         self._is_new = True
-        self._used_at = time.monotonic()
+        self._used_at = self._clicked_at = time.monotonic()
+        self._saved_at = saved_at
+        self._opened_at = time.time()
         self._busy: set[str] = set()
         self._log_of = ""
         self._said = ""
@@ -116,6 +123,7 @@ class JobsControls:
         self._close = button("✕", "Take these buttons away", self.close)
         self._log = widgets.HTML(layout={"width": "100%", "margin": "4px 0 0 2px"})
         self._root = widgets.Box(layout={"flex_flow": "row wrap", "align_items": "center"})
+        self._opened_at = time.time()
         self._panel.open(self._root, TYPED, [*self._of_a_job, self._attach, self._close, self._log])
         self._later(self._watch)
 
@@ -174,7 +182,7 @@ class JobsControls:
 
     def _later(self, call: Callable[[], None]) -> None:
         """Make a call on the background loop, where the cell of the table is current."""
-        self._used_at = time.monotonic()
+        self._used_at = self._clicked_at = time.monotonic()
         self._post(lambda: self._context.copy().run(call))
 
     def _press_cancel(self) -> None:
@@ -221,17 +229,20 @@ class JobsControls:
     # --- how long they stay -------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """Close when nothing has happened for a while; else look again when that may be so."""
+        """Close when nothing has happened for a while, or the notebook was saved; else look again soon."""
         with self._lock:
             if not self._panel.is_open:
                 return
+            now = time.monotonic()
             is_live = any(row.is_live for row in self._rows.values())
-            left = QUIET_S if is_live else self._used_at + QUIET_S - time.monotonic()
-            if left > 0:
+            if self._saved_at() > self._opened_at and now > self._clicked_at + SAVED_QUIET_S:
+                self._is_over = True
+                self._panel.close(_note(LATER), LATER)
+            elif is_live or now < self._used_at + QUIET_S:
                 loop = asyncio.get_running_loop()
-                loop.call_later(left, self._watch, context=self._context.copy())
+                loop.call_later(LOOK_S, self._watch, context=self._context.copy())
             elif self._can_be_used():
-                self._panel.close(f'<div style="font-size:12px;opacity:.65">{LATER}</div>', LATER)
+                self._panel.close(_note(LATER), LATER)
             else:
                 self._panel.close()
 
@@ -240,6 +251,10 @@ class JobsControls:
 
     def _uncollected(self) -> list[Entry]:
         return [entry for entry in self._former if entry.job not in self._rows]
+
+
+def _note(text: str) -> str:
+    return f'<div style="font-size:12px;opacity:.65">{escape(text)}</div>'
 
 
 def _can_retry(row: Row) -> bool:

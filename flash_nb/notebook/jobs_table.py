@@ -48,7 +48,7 @@ _COLUMNS = {
     "worker": "9%",
     "age": "3.4em",
     "run": "4.8em",
-    "cost": "8%",
+    "cost": "11%",
     "last line": "auto",
 }
 _TABLE = (

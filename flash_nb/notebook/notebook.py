@@ -64,6 +64,14 @@ class Notebook:
         told = self.namespace.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
         return str(told or Path.cwd())
 
+    def saved_at(self) -> float:
+        """Return when the notebook's file was last written, in POSIX seconds; 0 if there is none."""
+        try:
+            path = Path(self.path)
+            return path.stat().st_mtime if path.is_file() else 0.0
+        except OSError:
+            return 0.0
+
     def origin(self, source: str) -> Origin:
         """Return where a job of the cell that runs comes from.
 

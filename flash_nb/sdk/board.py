@@ -17,7 +17,7 @@ from flash_nb.errors import JobNotFoundError
 from flash_nb.jobs import JobInfo, JobStatus
 from flash_nb.resources.prices import Rate
 from flash_nb.sdk.job import Job
-from flash_nb.sdk.money import amount, billed_s
+from flash_nb.sdk.money import amount, billed_s, usd
 from flash_nb.sdk.tail import Tail
 
 MOST_ENDED = 500
@@ -80,13 +80,16 @@ class Row:
     phase: str = ""
 
     def cost(self, now: float) -> str:
-        """Return what it has cost until now, for people; empty if that is not known.
+        """Return what it has cost until now at most, for people; empty if that is not known.
 
         Args:
             now: In POSIX seconds.
         """
         seconds = billed_s(self.info, now)
-        return "" if self.about.rate is None or not seconds else str(amount(self.about.rate, seconds))
+        if self.about.rate is None or not seconds:
+            return ""
+        cost = amount(self.about.rate, seconds)
+        return usd(cost.high) if cost.low == cost.high else f"≤ {usd(cost.high)}"
 
     @property
     def is_live(self) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -277,6 +279,26 @@ def test_they_go_when_nothing_happens_and_come_with_the_next_job(kernel: Kernel,
         assert VIEW in buttons.data
     finally:
         kernel.run("module.QUIET_S = 120").ok()
+
+
+def test_they_go_when_the_notebook_is_saved_for_what_is_saved_holds_their_view(
+    kernel: Kernel, flag: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "saved.ipynb"
+    file.write_text("{}")
+    detach(kernel, flag)
+    kernel.run(f"import os; os.environ['JPY_SESSION_NAME'] = {str(file)!r}").ok()
+    kernel.run("import flash_nb.notebook.jobs_controls as module; module.SAVED_QUIET_S = 0.2").ok()
+    try:
+        _, buttons = table(kernel, person=True).displays
+        assert VIEW in buttons.data
+        later = time.time() + 5
+        os.utime(file, (later, later))
+        wait_for(lambda: now(kernel, buttons).startswith("%flash jobs shows the buttons again"))
+        assert kernel.widgets == {}
+        assert VIEW not in buttons.data
+    finally:
+        kernel.run("module.SAVED_QUIET_S = 5; del os.environ['JPY_SESSION_NAME']").ok()
 
 
 def test_nobody_there_no_buttons(kernel: Kernel, flag: Path) -> None:

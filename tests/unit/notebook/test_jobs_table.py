@@ -144,7 +144,7 @@ def test_costs_have_a_column_where_they_are_known() -> None:
     priced = replace(RUNNING, about=replace(RUNNING.about, rate=Rate(0.001, 0.002), backend="runpod"))
     titles, first, second = page(priced, row(1, JobStatus.COMPLETED)).rows
     assert titles[7] == "cost"
-    assert (first[7], second[7]) == ("$0.10–0.20", "")
+    assert (first[7], second[7]) == ("≤ $0.20", "")
     assert SIMULATION not in page(priced).text
     local = replace(priced, about=replace(priced.about, backend="local"))
     assert page(local).text.endswith(SIMULATION)
