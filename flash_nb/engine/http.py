@@ -7,9 +7,10 @@ cookies of one port of this machine to all others, which is also why no cookie o
 
 ============ ====================================================================
 ``/v2``      jobs: `flash_nb.engine.rest`; their workers: `flash_nb.engine.takers`;
-             what there is to choose: `flash_nb.engine.catalog`
+             what there is to choose: `flash_nb.engine.catalog`;
+             volumes: `flash_nb.engine.volumes`
 ``/graphql`` endpoints: `flash_nb.engine.graphql`
-``/rest``    volumes: `flash_nb.engine.volumes`
+``/rest``    volumes, for clients of REST v1: `flash_nb.engine.volumes`
 ============ ====================================================================
 
 Names other than this machine's in ``Host`` are refused, so that no web page can reach the engine by

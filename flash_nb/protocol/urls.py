@@ -3,8 +3,8 @@
 ==============================  =========================  ==============================
 variable                        default                    what is there
 ==============================  =========================  ==============================
-``RUNPOD_API_BASE_URL``         https://api.runpod.io      GraphQL, at ``/graphql``; the catalog of GPUs
-``RUNPOD_REST_API_URL``         https://rest.runpod.io/v1  volumes
+``RUNPOD_API_BASE_URL``         https://api.runpod.io      GraphQL, at ``/graphql``; REST v2, at ``/v2``:
+                                                           the catalog of GPUs, volumes
 ``RUNPOD_ENDPOINT_BASE_URL``    https://api.runpod.ai/v2   jobs; load-balanced hosts follow from it
 ==============================  =========================  ==============================
 
@@ -29,9 +29,9 @@ def catalog(environ: Mapping[str, str] | None = None) -> str:
     return _api_base(environ) + "/v2/catalog/gpus"
 
 
-def rest(environ: Mapping[str, str] | None = None) -> str:
-    """Return the base of the REST routes, such as ``/networkvolumes``."""
-    return _base("RUNPOD_REST_API_URL", "https://rest.runpod.io/v1", environ)
+def volumes(environ: Mapping[str, str] | None = None) -> str:
+    """Return where volumes are listed and made."""
+    return _api_base(environ) + "/v2/network-volumes"
 
 
 def queue(endpoint_id: str, environ: Mapping[str, str] | None = None) -> str:

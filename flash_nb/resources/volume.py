@@ -24,5 +24,5 @@ class NetworkVolume(Declared):
     dataCenterId: Annotated[DataCenter | str, PlainValidator(parse_datacenter)] = DataCenter.EU_RO_1
 
     def wire(self) -> dict[str, Any]:
-        """Return the body of Runpod's ``POST /networkvolumes``."""
-        return {"dataCenterId": str(self.dataCenterId), "name": self.name, "size": self.size}
+        """Return the body of Runpod's ``POST /v2/network-volumes``."""
+        return {"dataCenter": str(self.dataCenterId), "name": self.name, "size": self.size}

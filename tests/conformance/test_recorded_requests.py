@@ -127,12 +127,18 @@ def test_an_endpoint_is_saved_with_the_same_fields(theirs, ours):
     assert our == official
 
 
-def test_a_volume_is_asked_for_in_the_same_words(theirs, ours):
-    assert json.loads(theirs.only("/networkvolumes", "{")[3]) == json.loads(
-        ours.only("/networkvolumes", "{")[3]
+def test_the_same_volume_is_asked_for_by_the_rest_of_its_day(theirs, ours):
+    official, our = "/rest/networkvolumes", "/v2/network-volumes"
+    made, asked = json.loads(theirs.only(official, "{")[3]), json.loads(ours.only(our, "{")[3])
+    assert (made["name"], made["size"], made["dataCenterId"]) == (
+        asked.pop("name"),
+        asked.pop("size"),
+        asked.pop("dataCenter"),
     )
-    listed = [each.only("/networkvolumes")[:2] for each in (theirs, ours)]
-    assert listed[0] == listed[1]
+    assert not asked
+    assert theirs.only(official)[:2] == ("GET", official)
+    assert ours.only(our)[:2] == ("GET", our)
+    assert not [path for _, path, _, _ in ours.requests if path.startswith("/rest")]
 
 
 def test_a_job_has_the_same_fields(theirs, ours):

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 METHODS = ["GET", "POST", "DELETE"]
+VOLUME = {"name", "size", "dataCenter"}
 
 
 class Cloud:
@@ -45,7 +46,7 @@ class Cloud:
         app = Starlette(
             routes=[
                 Route("/graphql", self._graphql, methods=["POST"]),
-                Route("/rest/networkvolumes", self._volumes, methods=["GET", "POST"]),
+                Route("/v2/network-volumes", self._volumes, methods=["GET", "POST"]),
                 Route("/v2/{endpoint}/{action}", self._jobs, methods=METHODS),
                 Route("/v2/{endpoint}/{action}/{job}", self._jobs, methods=METHODS),
                 Route("/{endpoint}/{path:path}", self._balanced, methods=METHODS),
@@ -93,8 +94,12 @@ class Cloud:
         if refusal := self._refusal(request):
             return refusal
         if request.method == "GET":
-            return JSONResponse(self.volumes)
-        self.volumes.append({**await request.json(), "id": f"vol{len(self.volumes)}"})
+            return JSONResponse({"networkVolumes": self.volumes})
+        given = await request.json()
+        if not VOLUME <= given.keys() <= VOLUME | {"type"}:
+            problem = {"title": "Unprocessable Entity", "status": 422, "detail": "Request validation failed."}
+            return JSONResponse(problem | {"errors": [f"fields: {sorted(given)}"]}, status_code=422)
+        self.volumes.append({"type": "STANDARD", **given, "id": f"vol{len(self.volumes)}"})
         self.log.append(("volume", self.volumes[-1]))
         return JSONResponse(self.volumes[-1], status_code=201)
 

@@ -54,7 +54,7 @@ def patience(request, monkeypatch):
 @pytest.fixture(autouse=True)
 def addresses(monkeypatch):
     """Take back what a test says of Runpod's addresses."""
-    for name in ("RUNPOD_API_BASE_URL", "RUNPOD_REST_API_URL", "RUNPOD_ENDPOINT_BASE_URL"):
+    for name in ("RUNPOD_API_BASE_URL", "RUNPOD_ENDPOINT_BASE_URL"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
 
 

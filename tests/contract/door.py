@@ -71,5 +71,4 @@ async def http_door(world: World) -> str:
 def point_to(root: str) -> None:
     """Have all of Runpod's addresses begin there."""
     os.environ["RUNPOD_API_BASE_URL"] = root
-    os.environ["RUNPOD_REST_API_URL"] = f"{root}/rest"
     os.environ["RUNPOD_ENDPOINT_BASE_URL"] = f"{root}/v2"

@@ -21,6 +21,7 @@ from flash_nb.backends.base import HttpRequest, JobRequest
 from flash_nb.backends.runpod import RunpodBackend
 from flash_nb.errors import ApiKeyError, BackendError, EndpointNotFoundError
 from flash_nb.jobs import FinishedEvent, ItemEvent, JobStatus, PhaseEvent, StoredEvent, new_job_id
+from flash_nb.resources import NetworkVolume
 from flash_nb.resources.prices import shipped
 from flash_nb.sdk import failures
 from flash_nb.sdk.session import Session, set_session
@@ -129,14 +130,26 @@ def test_two_machines_at_once_end_with_one_endpoint(run):
 
 def test_a_volume_is_found_by_name_and_data_center_or_made(run):
     async def scenario(cloud, backend):
-        cloud.volumes.append({"id": "other", "name": "data", "dataCenterId": "US-KS-2", "size": 10})
-        volume = {"name": "data", "dataCenterId": "EU-RO-1", "size": 10}
+        cloud.volumes.append({"id": "other", "name": "data", "dataCenter": "US-KS-2", "size": 10})
+        volume = NetworkVolume(name="data", size=10).wire()
         for name in ("a", "b"):
             wanted = spec(name=name)
             endpoint = await backend().ensure(replace(wanted, wire={**wanted.wire, "networkVolume": volume}))
             assert cloud.endpoints[endpoint.id]["networkVolumeId"] == "vol1"
             assert "networkVolume" not in cloud.endpoints[endpoint.id]
         assert cloud.count("volume") == 1
+
+    run(scenario)
+
+
+def test_a_volume_that_is_refused_is_refused_in_runpods_words(run):
+    async def scenario(cloud, backend):
+        wanted = spec()
+        volume = NetworkVolume(name="data").wire() | {"tier": 1}
+        told = r"the volume 'data' with status 422: Request validation failed\.; fields: .*'tier'"
+        with pytest.raises(BackendError, match=told):
+            await backend().ensure(replace(wanted, wire={**wanted.wire, "networkVolume": volume}))
+        assert not cloud.endpoints
 
     run(scenario)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from dataclasses import replace
 
 import pytest
 from door import Door
@@ -13,7 +14,9 @@ from real import Following, cell, spec, values_of
 
 from flash_nb.jobs import JobStatus, StreamEvent
 from flash_nb.protocol import graphql
+from flash_nb.resources import NetworkVolume
 
+VOLUMES = "/v2/network-volumes"
 SLOW = "import time; time.sleep(1.5); x = 1"
 
 
@@ -106,6 +109,33 @@ def test_an_endpoint_whose_creation_was_answered_by_nothing_is_found(door):
         assert (await backend.ensure(spec(name="lost"))).id == endpoint.id
 
     door.run(main, [Fault("/graphql", "lose", body="saveEndpoint(")])
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(VOLUMES, "lose", body="size"),
+        Fault(VOLUMES, "cut", body="size"),
+        Fault(VOLUMES, "half", body="size"),
+        Fault(VOLUMES, "drop", body="size"),
+        Fault(VOLUMES, "status", body="size", status=503),
+        Fault(VOLUMES, "status", body="size", status=429, headers={"retry-after": "0"}),
+        Fault(VOLUMES, "drop"),
+        Fault(VOLUMES, "half"),
+    ],
+    ids=lambda fault: f"{fault.kind} {fault.body}",
+)
+def test_a_volume_is_made_once_whatever_becomes_of_the_answers(door, fault, request):
+    async def main(backend, proxy):
+        case = request.node.callspec.id.replace(" ", "-")
+        for name in (f"{case}-1", f"{case}-2"):
+            wanted = spec(name=name)
+            wire = {**wanted.wire, "networkVolume": NetworkVolume(name=case).wire()}
+            await backend.ensure(replace(wanted, wire=wire))
+        assert proxy.count(VOLUMES, '"size"') == 1
+        assert not fault.times
+
+    door.run(main, [fault])
 
 
 def test_questions_are_asked_again(door):

@@ -269,6 +269,66 @@ def test_a_volume_that_cannot_be_is_refused(world, given):
     scenario(world, body)
 
 
+def test_volumes_are_those_of_rest_v1_in_the_words_of_v2(world):
+    async def body(p):
+        v1, v2 = f"{p.url}/rest/networkvolumes", f"{p.url}/v2/network-volumes"
+        assert (await p.http.get(v2)).json() == {"networkVolumes": []}
+        given = {"name": "data", "size": 10, "dataCenter": "EU-RO-1"}
+        fast = {"name": "fast", "size": 4096, "dataCenter": "EU-RO-1", "type": "HIGH_PERFORMANCE"}
+        first = {"id": "EU-RO-1-data", "type": "STANDARD", **given}
+        for asked, told in ((given, first), (given, first), (fast, {"id": "EU-RO-1-fast", **fast})):
+            made = await p.http.post(v2, json=asked)
+            assert (made.status_code, made.json()) == (201, told)
+        old = {"name": "old", "size": 5, "dataCenterId": "US-KS-2"}
+        assert (await p.http.post(v1, json=old)).status_code == 201
+        listed = (await p.http.get(v2)).json()["networkVolumes"]
+        assert [each["id"] for each in listed] == ["EU-RO-1-data", "EU-RO-1-fast", "US-KS-2-old"]
+        assert listed[2] == {
+            "id": "US-KS-2-old",
+            "name": "old",
+            "size": 5,
+            "dataCenter": "US-KS-2",
+            "type": "STANDARD",
+        }
+        in_v1 = (await p.http.get(v1)).json()
+        assert in_v1[0] == {"id": "EU-RO-1-data", "name": "data", "dataCenterId": "EU-RO-1", "size": 10}
+        assert (world.home / "volumes" / "EU-RO-1-fast").is_dir()
+
+    scenario(world, body)
+
+
+VOLUME = {"name": "x", "size": 10, "dataCenter": "EU-RO-1"}
+
+
+@pytest.mark.parametrize(
+    ("status", "given"),
+    [
+        (400, []),
+        (422, {}),
+        (422, VOLUME | {"dataCenterId": "EU-RO-1"}),
+        (422, VOLUME | {"name": "../x"}),
+        (422, VOLUME | {"size": 9}),
+        (422, VOLUME | {"size": 4097}),
+        (422, VOLUME | {"size": True}),
+        (422, VOLUME | {"type": "FAST"}),
+        (422, VOLUME | {"type": []}),
+    ],
+)
+def test_a_volume_that_cannot_be_is_a_problem_in_v2(world, status, given):
+    async def body(p):
+        url = f"{p.url}/v2/network-volumes"
+        refused = await p.http.post(url, json=given)
+        assert (refused.status_code, refused.json()["status"]) == (status, status)
+        assert list(refused.json()) == ["title", "status", "detail"]
+        assert refused.headers["content-type"] == "application/problem+json"
+        for headers in ({}, {"Authorization": "Bearer x"}):
+            unknown = await httpx.AsyncClient().post(url, json=VOLUME, headers=headers)
+            assert (unknown.status_code, unknown.json()["title"]) == (401, "Unauthorized")
+        assert (await p.http.get(url)).json() == {"networkVolumes": []}
+
+    scenario(world, body)
+
+
 def test_a_live_load_balanced_endpoint_executes_what_its_clients_send(world):
     async def body(p):
         template = {"imageName": "runpod/flash-lb-cpu:latest", "env": [{"key": "A", "value": "b"}]}

@@ -264,7 +264,9 @@ class Client:
         except ValueError:
             told = response.text
         if isinstance(told, dict):
+            more = told.get("errors")
             told = next((told[key] for key in ("error", "detail", "message", "title") if told.get(key)), told)
+            told = "; ".join([str(told), *map(str, more)]) if isinstance(more, list) else told
         return self.key.hide(str(told))[:MAX_WORDS] or "no reason given"
 
     def _words(self, error: httpx.TransportError) -> str:

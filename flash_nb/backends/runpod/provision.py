@@ -18,7 +18,7 @@ from flash_nb.backends.base import EndpointInfo, EndpointSpec
 from flash_nb.backends.runpod.client import Client
 from flash_nb.backends.runpod.inventory import Entry, Inventory
 from flash_nb.errors import BackendError, EndpointNotFoundError, OutcomeUnknownError
-from flash_nb.protocol import graphql, urls
+from flash_nb.protocol import graphql, urls, volumes
 from flash_nb.protocol.graphql import Listed
 
 T = TypeVar("T")
@@ -202,23 +202,17 @@ class Provision:
         """Return the id of the volume of this name and data center, created if there is none."""
 
         async def create() -> str:
-            url = f"{urls.rest()}/networkvolumes"
-            made = await self._client.post(url, wanted, f"the volume {wanted['name']!r}")
-            return str(made["id"])
+            return volumes.made(
+                await self._client.post(urls.volumes(), wanted, f"the volume {wanted['name']!r}")
+            )
 
         async def find() -> str | None:
-            return await self._find_volume(wanted)
+            listed = await self._client.get(urls.volumes(), "the list of volumes")
+            return volumes.find(listed, wanted["name"], wanted["dataCenter"])
 
-        what = f"The volume {wanted['name']!r} in {wanted['dataCenterId']} may have been created"
+        what = f"The volume {wanted['name']!r} in {wanted['dataCenter']} may have been created"
         found = await find()
         return await self._insist(create, find, what) if found is None else found
-
-    async def _find_volume(self, wanted: dict[str, Any]) -> str | None:
-        answer = await self._client.get(f"{urls.rest()}/networkvolumes", "the list of volumes")
-        volumes = answer.get("networkVolumes", []) if isinstance(answer, dict) else answer
-        place = (wanted["name"], wanted["dataCenterId"])
-        found = [v for v in volumes if (v.get("name"), v.get("dataCenterId")) == place]
-        return str(found[0]["id"]) if found else None
 
     async def _listed(self) -> list[Listed]:
         return graphql.listed(await self._client.query(graphql.ENDPOINTS))

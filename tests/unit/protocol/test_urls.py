@@ -9,7 +9,7 @@ from flash_nb.protocol import urls
 
 def test_defaults():
     assert urls.graphql({}) == "https://api.runpod.io/graphql"
-    assert urls.rest({}) == "https://rest.runpod.io/v1"
+    assert urls.volumes({}) == "https://api.runpod.io/v2/network-volumes"
     assert urls.queue("ep1", {}) == "https://api.runpod.ai/v2/ep1"
     assert urls.balanced("ep1", {}) == "https://ep1.api.runpod.ai"
 
@@ -17,21 +17,19 @@ def test_defaults():
 def test_overrides_are_those_of_the_official_sdk():
     environ = {
         "RUNPOD_API_BASE_URL": "http://a/",
-        "RUNPOD_REST_API_URL": "http://b/rest",
         "RUNPOD_ENDPOINT_BASE_URL": "https://c.example/v2/",
     }
     assert urls.graphql(environ) == "http://a/graphql"
-    assert urls.rest(environ) == "http://b/rest"
+    assert urls.volumes(environ) == "http://a/v2/network-volumes"
     assert urls.queue("ep1", environ) == "https://c.example/v2/ep1"
     assert urls.balanced("ep1", environ) == "https://ep1.c.example"
-    assert urls.rest({"RUNPOD_REST_API_URL": ""}) == "https://rest.runpod.io/v1"
+    assert urls.graphql({"RUNPOD_API_BASE_URL": ""}) == "https://api.runpod.io/graphql"
 
 
 def test_they_are_read_when_used(monkeypatch):
-    monkeypatch.setenv("RUNPOD_REST_API_URL", "http://one")
-    assert urls.rest() == "http://one"
-    monkeypatch.setenv("RUNPOD_REST_API_URL", "http://two")
-    assert urls.rest() == "http://two"
+    for base in ("http://one", "http://two"):
+        monkeypatch.setenv("RUNPOD_API_BASE_URL", base)
+        assert urls.volumes() == f"{base}/v2/network-volumes"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:80", "localhost:80", "[::1]:80"])

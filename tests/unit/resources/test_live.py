@@ -150,7 +150,7 @@ def test_flashboot_off_sends_nothing():
 
 def test_volume_wire_form():
     volume = NetworkVolume(name="models", size=50)
-    assert volume.wire() == {"dataCenterId": "EU-RO-1", "name": "models", "size": 50}
+    assert volume.wire() == {"dataCenter": "EU-RO-1", "name": "models", "size": 50}
 
 
 def test_every_field_but_the_class_s_own_type_is_in_the_table_above():
