@@ -27,10 +27,15 @@ def test_what_a_command_says_of_itself(kernel: Kernel) -> None:
     assert "--all" in shown
     assert "│" not in shown
     assert kernel.run("%flash engine").ok().stdout.count("\n") > 6
-    assert "kept" in kernel.run("%flash cache").ok().stdout
-    assert "clear" in kernel.run("%flash cache --help").ok().stdout
-    assert "Deleted" in kernel.run("%flash cache clear").ok().stdout
     assert "flash_nb 0" in kernel.run("%flash --version").ok().stdout
+
+
+def test_a_group_may_do_something_by_itself(fresh: Kernel, tmp_path: Path) -> None:
+    fresh.run(f"import os; os.environ['FLASH_CACHE'] = {str(tmp_path)!r}").ok()
+    fresh.run("%load_ext flash_nb").ok()
+    assert fresh.run("%flash cache").ok().stdout.startswith("No results are kept")
+    assert "clear" in fresh.run("%flash cache --help").ok().stdout
+    assert "Deleted" in fresh.run("%flash cache clear").ok().stdout
 
 
 def test_typer_is_imported_by_the_first_command_not_by_loading(fresh: Kernel) -> None:
