@@ -10,5 +10,5 @@
 - What cells run on: `default`, `selection` (values and rules), `choices` (how they look), `picker` (widgets).
 - Completion: `grammar` (what a parser understands), `completion` (what may stand at the cursor, pure),
   `vocabulary` (the words of values), `matcher` (IPython's).
-- `asyncio_run`: ``asyncio.run`` at the top level of a cell.
+- `asyncio_run`: ``asyncio.run`` at the top level of a cell. `nested`: loops inside the kernel's own.
 """

@@ -21,7 +21,7 @@ from typer.main import get_command
 from flash_nb.cli.app import app as cli
 from flash_nb.cli.config import AsJson, Name, Value, show
 from flash_nb.errors import FlashError, did_you_mean
-from flash_nb.notebook import check, choosing, cost, jobs
+from flash_nb.notebook import check, choosing, cost, jobs, nested
 from flash_nb.sdk.session import current_session
 from flash_nb.settings import BACKENDS
 
@@ -69,6 +69,7 @@ for _command in (
     cost.cost,
     choosing.use,
     choosing.pick,
+    nested.nested,
 ):
     app.command()(_command)
 

@@ -111,3 +111,23 @@ def test_after_an_error_nothing_runs_and_nothing_is_sent(kernel: Kernel, engine:
     assert len(sent) == 1 + (where in ("remote", "function"))
     assert kernel.value("'never' in globals()") is False
     assert kernel.run("a").ok().result == {"text/plain": "2"}
+
+
+NESTED = (
+    "import asyncio\n"
+    "async def slowly(n):\n    await asyncio.sleep(0.05)\n    return n\n"
+    "asyncio.get_event_loop().run_until_complete(slowly({n}))"
+)
+
+
+def test_nested_loops_are_off_until_asked_for_and_lose_no_cell(fresh: Kernel) -> None:
+    fresh.run("%load_ext flash_nb").ok()
+    assert fresh.run("%flash nested").ok().stdout == "Nested event loops: off\n"
+    assert fresh.run(NESTED.format(n=0)).ename == "RuntimeError"
+    assert fresh.run("%flash nested on").ok().stdout == "Nested event loops: on\n"
+    cells = [NESTED.format(n=n) for n in range(7)]
+    cells[3] = "%%flash_remote\nnested = 3\nnested"
+    replies = run_all(fresh, cells)
+    assert [reply.ok().result for reply in replies] == [{"text/plain": str(n)} for n in range(7)]
+    assert "until the kernel ends" in fresh.run("%flash nested off").evalue
+    assert "did you mean 'on'" in fresh.run("%flash nested onn").stderr
