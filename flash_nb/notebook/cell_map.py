@@ -90,6 +90,7 @@ class CellMap:
         lists: Names that become lists.
         flash_title: The clause, for people.
         flash_note: What must be known to read its progress.
+        flash_backend: Who runs it, if that is not the chosen one.
         cell: The same as the argument.
         output: Shows what its items print.
     """
@@ -115,6 +116,7 @@ class CellMap:
         self._target = target
         self.flash_title = clause.text if len(clause.text) <= 40 else f"{clause.text[:39]}…"  # noqa: PLR2004
         endpoint = session.endpoint(resource, backend=cell.options.backend)
+        self.flash_backend = cell.options.backend
         self.flash_note = "simulated on this machine's CPU" if endpoint.simulated else ""
         self.output = ItemOutput()
         self._session = session

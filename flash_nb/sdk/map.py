@@ -31,10 +31,12 @@ from flash_nb.loop import settled, wait
 from flash_nb.sdk import progress
 from flash_nb.sdk.items import Args, Items
 from flash_nb.sdk.job import Job
+from flash_nb.sdk.money import amount, billed_s
 from flash_nb.sdk.objects import RemoteClass, RemoteMethod, RemoteObject
 from flash_nb.sdk.options import RemoteOptions
 from flash_nb.sdk.progress import MapStatus, Progress
 from flash_nb.sdk.route import RemoteRoute
+from flash_nb.sdk.session import current_session
 
 JOBS_PER_WORKER = 8
 DRAW_EVERY_S = 0.25
@@ -51,7 +53,8 @@ Ended = Job | JobOutput | BaseException
 class Mappable(Protocol):
     """What runs for each item: a remote function, a method of a remote object, or a cell.
 
-    It may have a `flash_title`, what it is for people, and a `flash_note`, what they must know of it.
+    It may have a `flash_title`, what it is for people, a `flash_note`, what they must know of it, and a
+    `flash_backend`, who runs it if that is not the chosen one.
     """
 
     @property
@@ -289,6 +292,7 @@ class _Round:
         self._places = threading.Semaphore(max_parallel)
         self._ended: queue.SimpleQueue[tuple[int, Ended] | None] = queue.SimpleQueue()
         self._started = 0
+        self._billed_s = 0.0
         self._news: Future[None] | None = None
         self._begun_at = time.monotonic()
         self._working_since: float | None = None
@@ -330,6 +334,7 @@ class _Round:
                 title=_title(self.function),
                 resource=self.function.how.resource.name,
                 note=getattr(self.function, "flash_note", ""),
+                cost=self._cost(),
                 status=self._status(),
                 done=len(items.values),
                 failed=len(items.failures),
@@ -344,6 +349,18 @@ class _Round:
                 if self.stopped_by is None
                 else f"{type(self.stopped_by).__name__}: {self.stopped_by}",
             )
+
+    def _cost(self) -> str:
+        """Return what its jobs have cost until now, for people; empty if nobody can say."""
+        now = time.time()
+        live = [job.info for job in self._jobs.values() if job.info is not None]
+        seconds = self._billed_s + sum(billed_s(info, now) for info in live)
+        if not seconds:
+            return ""
+        session = current_session()
+        rate = session.rate(self.function.how.resource)
+        backend = getattr(self.function, "flash_backend", "") or session.backend.name
+        return amount(rate, seconds).told(backend) if rate is not None else ""
 
     def _status(self) -> MapStatus:
         if self._ended_at is None:
@@ -432,6 +449,8 @@ class _Round:
         is_down = isinstance(error, BackendError)  # it would be the same with all others
         with self._lock:
             self._jobs.pop(index, None)
+            if isinstance(ended, Job) and ended.info is not None:
+                self._billed_s += billed_s(ended.info, time.time())
             if self._working_since is None:  # the first to end: not the time that workers took to start
                 self._working_since = max(self._begun_at, time.monotonic() - _run_s(ended))
             if error is None:

@@ -70,6 +70,7 @@ class Progress:
         working_s: Seconds since a worker took the item that ended first; 0 before it ended.
         failures: The first failures.
         reason: Why no more items were taken, if there is a reason.
+        cost: What its jobs have cost until now, for people; empty if no price is known.
         note: What must be known to read the rest, such as that a GPU is only simulated.
     """
 
@@ -86,6 +87,7 @@ class Progress:
     working_s: float = 0.0
     failures: tuple[ItemFailure, ...] = ()
     reason: str = ""
+    cost: str = ""
     note: str = ""
 
     @property
@@ -173,6 +175,8 @@ def _facts(progress: Progress) -> Iterator[str]:
         yield human_time(progress.elapsed_s)
     elif progress.left_s is not None:
         yield f"{_round_time(progress.left_s)} left"
+    if progress.cost:
+        yield progress.cost
     if progress.note:
         yield progress.note
 

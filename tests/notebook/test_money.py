@@ -40,6 +40,18 @@ def test_the_record_says_what_idling_costs_and_how_to_stop_it(kernel: Kernel) ->
     assert "up to $0.23 simulated in 5 min · stop it: %flash down notebook-ampere_80" in html
 
 
+def test_a_map_counts_what_all_its_items_cost(kernel: Kernel) -> None:
+    reply = kernel.run(
+        "%%flash_map n in range(3) --gpu AMPERE_80\nimport time; time.sleep(0.2); slow = n"
+    ).ok()
+    shown = reply.displays[0].text
+    cost = re.search(r"3/3 .* \$([\d.]+) simulated · simulated on this machine's CPU", shown)
+    assert cost, shown
+    assert float(cost[1]) >= 3 * 0.2 * 0.00076 * 0.99
+    unpriced = kernel.run("%%flash_map n in range(3)\nslow = n").ok()
+    assert "$" not in unpriced.displays[0].text
+
+
 def test_max_cost_cancels(kernel: Kernel) -> None:
     reply = kernel.run(f"{GPU} --max-cost 0.0004\nimport time\ntime.sleep(60)")
     assert reply.ename == "JobCancelledError"
