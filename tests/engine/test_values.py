@@ -66,6 +66,8 @@ def test_the_result_of_a_detached_job_stays_until_it_is_taken(world):
         taker = Following()
         backend.attach(request.job_id, taker)
         assert len(values_of(await taker.end())["x"]) == 3_000_000
+        assert len(world.spills()) == 1, "nobody has said yet that its names are bound"
+        backend.received(request.job_id)
         await until(lambda: not world.spills())
         late = Following()
         backend.attach(request.job_id, late)
