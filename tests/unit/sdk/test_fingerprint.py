@@ -341,6 +341,13 @@ def local():
     return inner
 
 
+def python_says(value):
+    """Return why this Python does not pickle a value: its words change with its versions."""
+    with pytest.raises(TypeError) as refused:
+        value.__reduce_ex__(4)
+    return refused.value
+
+
 REFUSED = {
     "lambda": ({"steps": [len, lambda x: x]}, r"v['steps'][1] holds a lambda: give it a name with def"),
     "local function": (local(), "v holds local.inner, which was made inside a function"),
@@ -353,7 +360,7 @@ REFUSED = {
         (n for n in ()),
         "v holds a generator, which cannot be taken apart (cannot pickle 'generator' object)",
     ),
-    "code": (local.__code__, "v holds a code, which cannot be taken apart (cannot pickle code objects)"),
+    "code": (local.__code__, f"v holds a code, which cannot be taken apart ({python_says(local.__code__)})"),
     "partial of a lambda": (functools.partial(lambda x: x, 1), "v holds a lambda: give it a name with def"),
     "class made by type": (type("Made", (), {})(), "v holds a Made that is not the Made of now"),
 }
