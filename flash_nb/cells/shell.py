@@ -11,7 +11,7 @@ import re
 import shlex
 import tokenize
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -123,24 +123,17 @@ def without_magics(source: str) -> tuple[str, frozenset[str]]:
     """
     if _parse(source):
         return source, frozenset()
-    lines = source.split("\n")
     magics: set[str] = set()
-    start = 0
-    while start < len(lines):
-        end = _end_of_continued(lines, start)
-        statement = _special(lines[start:end], start + 1)
-        if statement is None:
-            start = _end_of_statement(lines, start)
-            continue
+
+    def python_of(statement: _Statement) -> str:
         found = re.match(r"%([^\W\d]\w*)\s*(.*)", statement.text)
         if found:
             magics.add(found[1])
-        python = "None" if statement.is_assigned else "pass"
         if found and found[1] == "time" and _parse(found[2]):
-            python = found[2] or "pass"
-        lines[start:end] = [statement.before + python, *[""] * (end - start - 1)]
-        start = end
-    return "\n".join(lines), frozenset(magics)
+            return found[2] or "pass"
+        return "None" if statement.is_assigned else "pass"
+
+    return _as_python(source, python_of), frozenset(magics)
 
 
 def _parse(source: str) -> ast.Module | None:
@@ -165,8 +158,19 @@ def _bound_names(tree: ast.Module) -> Iterator[str]:
 
 
 def _translate(source: str, known: Collection[str]) -> Translated:
-    lines = source.split("\n")
     dependencies: list[str] = []
+
+    def python_of(statement: _Statement) -> str:
+        wanted = _requirements(statement)
+        dependencies.extend(wanted or ())
+        return _shell_call(statement, known) if wanted is None else "pass"
+
+    return Translated(_as_python(source, python_of), tuple(dependencies))
+
+
+def _as_python(source: str, python_of: Callable[[_Statement], str]) -> str:
+    """Return a text with Python in place of each statement that is none; every line keeps its number."""
+    lines = source.split("\n")
     start = 0
     while start < len(lines):
         end = _end_of_continued(lines, start)
@@ -174,12 +178,9 @@ def _translate(source: str, known: Collection[str]) -> Translated:
         if statement is None:
             start = _end_of_statement(lines, start)
             continue
-        wanted = _requirements(statement)
-        dependencies += wanted or ()
-        python = _shell_call(statement, known) if wanted is None else "pass"
-        lines[start:end] = [statement.before + python, *[""] * (end - start - 1)]
+        lines[start:end] = [statement.before + python_of(statement), *[""] * (end - start - 1)]
         start = end
-    return Translated("\n".join(lines), tuple(dependencies))
+    return "\n".join(lines)
 
 
 def _end_of_continued(lines: Sequence[str], start: int) -> int:
