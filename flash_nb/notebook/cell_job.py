@@ -214,7 +214,7 @@ class CellJob:
             cell: The cell.
             origin: Where it comes from.
         """
-        backend = self._session.backend_named(cell.options.backend).name
+        backend = self._backend = self._session.backend_named(cell.options.backend).name
         self._rate = self._session.rate(resource)
         self._budget = budget_of(cell.options.max_cost, self._rate, resource)
         if self._rate is not None:
@@ -243,7 +243,6 @@ class CellJob:
             origin=origin,
         )
         self.view = replace(self.view, job_id=self.job.id)
-        self._backend = backend
         about = self._session.board.find(self.job.id).about
         self._session.ledger.began(Entry(self.job.id, about, self._binding(), time.time()))
 

@@ -101,7 +101,7 @@ def cancel(
     """Cancel jobs."""
     if bool(which) == every:
         raise typer.BadParameter("say which jobs: %flash cancel JOB, or %flash cancel --all")
-    for post in _posts(which or ()) if which else _all():
+    for post in _posts(which) if which else _all():
         if post.job is not None and post.row().is_live:
             post.job.cancel()
             typer.echo(f"Job {post.number} is being cancelled.")

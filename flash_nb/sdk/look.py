@@ -45,10 +45,8 @@ def human_time(seconds: float) -> str:
     if minutes == 0:
         return f"{rest} s"
     hours, minutes = divmod(minutes, 60)
-    large, small = (
-        (f"{hours} h", minutes and f"{minutes} min") if hours else (f"{minutes} min", rest and f"{rest} s")
-    )
-    return f"{large} {small}" if small else large
+    parts = [(hours, "h"), (minutes, "min")] if hours else [(minutes, "min"), (rest, "s")]
+    return " ".join(f"{number} {unit}" for number, unit in parts if number)
 
 
 def human_size(size: int) -> str:

@@ -157,7 +157,7 @@ class Session:
         offers = self._thread.run(self.backend.offers())
         self._prices = offers.table
         self._facts = {
-            key: (resource, hardware, self.rate(resource))
+            key: (resource, hardware, usd_per_s(resource, offers.table))
             for key, (resource, hardware, _) in [*self._facts.items()]
         }
         return offers
@@ -179,7 +179,7 @@ class Session:
 
         Until `offers` was called, these are the shipped ones. None: no price is known, as on CPU.
         """
-        return usd_per_s(resource, self._prices or shipped())
+        return self._facts_of(resource)[1]
 
     async def request(
         self, resource: ServerlessResource, app: ServedApp | None, request: HttpRequest
@@ -248,11 +248,16 @@ class Session:
         return job
 
     def _about(self, label: str, resource: ServerlessResource, backend: str, origin: Origin) -> About:
-        """Say what is known of a job; what its resource is and costs is worked out once: it takes 80 µs."""
+        hardware, rate = self._facts_of(resource)
+        return About(label, resource.name, hardware, backend, origin, rate)
+
+    def _facts_of(self, resource: ServerlessResource) -> tuple[str, Rate | None]:
+        """Return what a resource is and costs; worked out once for each: it takes 80 µs."""
         known = self._facts.get(id(resource))
         if known is None:
-            known = self._facts[id(resource)] = (resource, resource.describe(), self.rate(resource))
-        return About(label, resource.name, known[1], backend, origin, known[2])
+            rate = usd_per_s(resource, self._prices or shipped())
+            known = self._facts[id(resource)] = (resource, resource.describe(), rate)
+        return known[1:]
 
     def _spend(self, totals: Totals) -> None:
         self.ledger.spend(totals)
