@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from flash_nb.errors import OutcomeUnknownError as OutcomeUnknownError
     from flash_nb.errors import PayloadTooLargeError as PayloadTooLargeError
     from flash_nb.errors import PreflightError as PreflightError
+    from flash_nb.errors import ProjectError as ProjectError
     from flash_nb.errors import RemoteExecutionError as RemoteExecutionError
     from flash_nb.errors import ResourceError as ResourceError
     from flash_nb.errors import ScopeError as ScopeError
@@ -119,6 +120,7 @@ _PLACES = {
     "PayloadTooLargeError": "flash_nb.errors",
     "PodTemplate": "flash_nb.resources",
     "PreflightError": "flash_nb.errors",
+    "ProjectError": "flash_nb.errors",
     "RemoteExecutionError": "flash_nb.errors",
     "ResourceError": "flash_nb.errors",
     "ScalerType": "flash_nb.resources",

@@ -10,6 +10,7 @@
     │   ├── ScopeError                  it reads outside names, and strict=True forbids that
     │   ├── UndefinedNameError          it reads names that exist nowhere
     │   └── UnsupportedMagicError       it uses an IPython magic that a worker cannot run
+    ├── ProjectError                    a project that cannot be exported, built or run as it is
     ├── BackendError                    the backend cannot be reached or answered nonsense
     │   ├── EngineError                 … the local engine
     │   ├── ApiKeyError                 there is no key for Runpod, or Runpod refuses it
@@ -117,6 +118,10 @@ class UnsupportedMagicError(CellError):
     """
 
     line: int = 1
+
+
+class ProjectError(FlashError):
+    """A project cannot be exported, built or run as it is."""
 
 
 class BackendError(FlashError):

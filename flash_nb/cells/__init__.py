@@ -2,10 +2,14 @@
 
 ::
 
+    clause          what ``%%flash_map`` runs over: ``x in xs``
     definitions     the top-level functions and classes of a cell, and the names they need
     finding         what a preflight says of a cell: a line, a message, a fix
+    magic_line      the line of ``%%flash_remote`` below comments, and the digest of a cell
+    options         … and what it says
     plan            the names that a cell reads and binds, and what has to travel with it
     preflight       what is wrong with a cell's text: missing names, forgotten awaits, written secrets
+    reading         a cell of a notebook file as Python, with its magic line
     requirements    imported modules -> the PyPI requirements that a worker installs
     secret          names that say that they hold a secret, and texts that have the form of one
     shell           IPython's ``!command`` and ``%pip install`` -> plain Python

@@ -16,10 +16,10 @@ from IPython.core.displayhook import DisplayHook
 
 from flash_nb.cells.definitions import find_definitions
 from flash_nb.cells.finding import Finding, refuse
+from flash_nb.cells.options import CellOptions
 from flash_nb.cells.plan import CellPlan, plan_cell
 from flash_nb.cells.shell import Translated, translate
 from flash_nb.errors import CellError
-from flash_nb.notebook.options import CellOptions
 from flash_nb.notebook.preflight import inspect_cell, known_around
 from flash_nb.sdk.capture import Capture, Source
 from flash_nb.sdk.target import Target

@@ -14,15 +14,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from flash_nb.cells.clause import Clause
 from flash_nb.cells.finding import refuse
+from flash_nb.cells.options import CellOptions
 from flash_nb.cells.plan import CellPlan
 from flash_nb.errors import CellError
 from flash_nb.jobs import FinishedEvent
 from flash_nb.notebook import cell
 from flash_nb.notebook.cell import CellText, PreparedCell
-from flash_nb.notebook.clause import Clause
 from flash_nb.notebook.item_output import ItemOutput
-from flash_nb.notebook.options import CellOptions
 from flash_nb.resources.serverless import ServerlessResource
 from flash_nb.sdk.board import Origin
 from flash_nb.sdk.capture import Capture, Collector, check_size

@@ -9,16 +9,16 @@ from typing import Any
 
 from IPython.core.error import UsageError
 
+from flash_nb.cells.clause import Clause, ClauseError
+from flash_nb.cells.options import CellOptions
 from flash_nb.cells.plan import CellPlan
 from flash_nb.errors import MapError
 from flash_nb.jobs import StreamEvent
 from flash_nb.notebook.cell import CellText, PreparedCell
 from flash_nb.notebook.cell_map import VALUE, CellMap, Numbered, Returned, prepare
-from flash_nb.notebook.clause import Clause, ClauseError
 from flash_nb.notebook.item_output import ItemOutput
 from flash_nb.notebook.namespace import bind
 from flash_nb.notebook.notebook import Notebook
-from flash_nb.notebook.options import CellOptions
 from flash_nb.notebook.preflight import show_warnings
 from flash_nb.resources.serverless import ServerlessResource
 from flash_nb.sdk import outputs

@@ -10,13 +10,13 @@ import typer
 from IPython.core.interactiveshell import InteractiveShell
 from rich.console import Console
 
-from flash_nb.cli.check import Report, parse_line, read_cells, show, to_json
+from flash_nb.cli.check import Report, show, to_json
 from flash_nb.notebook.namespace import known_names
 from flash_nb.notebook.pending import Pending
 
 if TYPE_CHECKING:
+    from flash_nb.cells.reading import Cell
     from flash_nb.notebook.notebook import Notebook
-    from flash_nb.sdk.check import Cell
 
 
 def check(
@@ -48,6 +48,7 @@ def report_on(notebook: Notebook, path: Path | None) -> Report:
         FlashError: The file is no notebook.
     """
     from flash_nb.sdk.check import check_notebook
+    from flash_nb.sdk.notebook_file import read_cells
 
     shell = notebook.shell
     known = known_names(shell.user_ns, shell.user_ns_hidden)
@@ -59,7 +60,6 @@ def report_on(notebook: Notebook, path: Path | None) -> Report:
     cells = read_cells(path) if path else cells_so_far(shell)
     found = check_notebook(
         cells,
-        parse_line,
         folder=path.resolve().parent if path else None,
         known=() if path else known,
         namespace=here,
@@ -75,7 +75,7 @@ def file_of(notebook: Notebook) -> Path | None:
 
 def cells_so_far(shell: InteractiveShell) -> list[Cell]:
     """Return what was run in this session, but for the cell that runs now."""
-    from flash_nb.sdk.check import Cell
+    from flash_nb.cells.reading import Cell
 
     texts = shell.history_manager.input_hist_raw if shell.history_manager else []
     now = shell.displayhook.prompt_count

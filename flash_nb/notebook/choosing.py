@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
+from flash_nb.cells.options import names
 from flash_nb.errors import ApiKeyError
 from flash_nb.notebook import choices
 from flash_nb.notebook import selection as selections
 from flash_nb.notebook.default import Default, held_resource
 from flash_nb.notebook.notebook import Notebook
-from flash_nb.notebook.options import names
 from flash_nb.notebook.panel import has_person
 from flash_nb.notebook.selection import COMMAND, NAME, Selection
 from flash_nb.resources.offers import Offers, shipped_offers

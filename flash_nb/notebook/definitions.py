@@ -10,9 +10,9 @@ import ast
 from typing import Any
 
 from flash_nb.cells.definitions import Definition
+from flash_nb.cells.options import CellOptions
 from flash_nb.cells.plan import CellPlan
 from flash_nb.notebook.cell import CellText
-from flash_nb.notebook.options import CellOptions
 from flash_nb.resources.serverless import ServerlessResource
 from flash_nb.sdk.capture import Source
 from flash_nb.sdk.code import CellCode

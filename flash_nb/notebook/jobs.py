@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flash_nb.cells.magic_line import digest
 from flash_nb.errors import BackendError, JobNotFoundError
 from flash_nb.jobs import StatusEvent
 from flash_nb.loop import HEARTBEAT_S
@@ -20,7 +21,6 @@ from flash_nb.notebook.cell_job import CellJob
 from flash_nb.notebook.display import Record
 from flash_nb.notebook.jobs_table import MOST_ROWS, JobsTable, as_line, render_html, render_text
 from flash_nb.notebook.jobs_view import JobsView
-from flash_nb.notebook.magic_line import digest
 from flash_nb.notebook.notebook import Notebook
 from flash_nb.notebook.panel import has_person
 from flash_nb.sdk.board import Post

@@ -14,18 +14,18 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
-from flash_nb.notebook import options
-from flash_nb.notebook.magic_line import MAGICS
+from flash_nb.cells import options
+from flash_nb.cells.magic_line import MAGICS
 from flash_nb.notebook.matcher import matcher
 from flash_nb.notebook.notebook import Notebook
 
 if TYPE_CHECKING:
     from flash_nb.backends.base import Backend
+    from flash_nb.cells.options import CellOptions
     from flash_nb.cells.plan import CellPlan
     from flash_nb.jobs import DisplayEvent
     from flash_nb.notebook.cell import CellText, PreparedCell
     from flash_nb.notebook.cell_cache import CellCache
-    from flash_nb.notebook.options import CellOptions
     from flash_nb.resources.serverless import ServerlessResource
 
 DEFAULT_NAME = "notebook"
@@ -259,8 +259,8 @@ def _make_resource(chosen: CellOptions) -> ServerlessResource:
 
 def load(shell: InteractiveShell) -> None:
     """Register the magics; what ``%load_ext flash_nb`` calls."""
+    from flash_nb.cells.magic_line import hoist
     from flash_nb.notebook.asyncio_run import rewrite
-    from flash_nb.notebook.magic_line import hoist
 
     if getattr(shell, "_flash_magics", None) is not None:
         return
@@ -277,8 +277,8 @@ def load(shell: InteractiveShell) -> None:
 
 def unload(shell: InteractiveShell) -> None:
     """Take back what `load` did, and close what is open."""
+    from flash_nb.cells.magic_line import hoist
     from flash_nb.notebook.asyncio_run import rewrite
-    from flash_nb.notebook.magic_line import hoist
 
     magics = getattr(shell, "_flash_magics", None)
     if magics is None:

@@ -61,7 +61,7 @@ def _grammar(magic: str) -> Command | None:
         from flash_nb.notebook.commands import group
 
         return from_typer(group())
-    from flash_nb.notebook.options import map_parser, parser
+    from flash_nb.cells.options import map_parser, parser
 
     if magic == "%%flash_remote":
         return from_argparse(parser())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from flash_nb.notebook.magic_line import digest
+from flash_nb.cells.magic_line import digest
 from flash_nb.notebook.pending import Pending, WaitBeforeReads
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ import ipywidgets as widgets
 from IPython.core.error import UsageError
 from ipywidgets.widgets.widget_bool import CheckboxStyle
 
+from flash_nb.cells.options import names
 from flash_nb.notebook import choices
 from flash_nb.notebook.notebook import Notebook
-from flash_nb.notebook.options import names
 from flash_nb.notebook.panel import Panel
 from flash_nb.notebook.selection import (
     Selection,

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from flash_nb.cells.finding import Finding, in_order
+from flash_nb.cells.options import CellOptions
 from flash_nb.cells.plan import CellPlan
 from flash_nb.cells.preflight import Around, check_text, import_lines, parse
 from flash_nb.cells.shell import Translated
 from flash_nb.errors import did_you_mean
-from flash_nb.notebook.options import CellOptions
 from flash_nb.sdk.capture import Capture, survey
 from flash_nb.sdk.dependencies import requirements_for
 from flash_nb.sdk.preflight import Places, check_packages, check_values, coroutine_names

@@ -19,9 +19,9 @@ from typing import Any, Literal
 from IPython.core.error import UsageError
 from packaging.requirements import InvalidRequirement, Requirement
 
+from flash_nb.cells.options import names
 from flash_nb.errors import ResourceError
 from flash_nb.notebook.default import IDLE_TIMEOUT_S, Default
-from flash_nb.notebook.options import names
 from flash_nb.resources.choice import Choice
 from flash_nb.resources.cpu import CpuInstanceType
 from flash_nb.resources.datacenter import DataCenter

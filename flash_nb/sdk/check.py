@@ -10,104 +10,35 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from flash_nb.cells.definitions import find_definitions, names_remote, without_decorators
 from flash_nb.cells.finding import Finding, Severity, in_order
+from flash_nb.cells.options import CellOptions
 from flash_nb.cells.plan import PROVIDED_NAMES, CellPlan, plan_cell
 from flash_nb.cells.preflight import (
     Around,
     allow_fix,
-    binds_unseen,
     check_text,
     coroutine_functions,
     import_lines,
     imported_names,
-    parse,
     sounds_secret,
 )
-from flash_nb.cells.shell import Translated, translate, without_magics
-from flash_nb.errors import CellError, UnsupportedMagicError, did_you_mean
+from flash_nb.cells.reading import Cell, Reading, magic_at, read
+from flash_nb.errors import did_you_mean
 from flash_nb.sdk.capture import survey
 from flash_nb.sdk.preflight import Places, check_packages, check_values, not_on_a_worker
 from flash_nb.sdk.scope import missing_names, reads_of
 from flash_nb.sdk.target import GPU_IMAGE_PACKAGES, Target
 
-REMOTE = ("%%flash_remote", "%%flash_map")
-
-# Cell magics whose body is Python that runs in the notebook, and line magics that bind no names.
-_PYTHON_MAGICS = frozenset({"capture", "memit", "mprun", "prun", "snakeviz", "time", "timeit"})
-_OTHER_LANGUAGES = frozenset(
-    {"bash", "html", "javascript", "js", "latex", "markdown", "sh", "svg", "writefile"}
-)
-_CHOOSES = re.compile(r"%flash (use|pick)(\s+--[\w-]+[ =]\S+)*(\s+(?P<name>[^\W\d]\w*))?\s*$")
-_BINDING_NOTHING = frozenset(
-    {"alias", "autoreload", "cd", "conda", "config", "debug", "env", "flash", "load_ext", "ls", "mamba"}
-    | {"matplotlib", "memit", "pip", "prun", "pwd", "reload_ext", "time", "timeit", "unload_ext", "uv", "who"}
-    | {"whos", "xmode"}
-)
 _OF_IPYTHON = frozenset(
     {"In", "Out", "_", "__", "___", "_dh", "_i", "_ih", "_ii", "_iii", "_oh", "exit", "get_ipython", "quit"}
 )
 _HISTORY = re.compile(r"_i?\d+$")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A code cell.
-
-    Attributes:
-        number: Its place in the notebook, from 1, text cells counted.
-        source: Its text.
-        id: Its id in the file; empty if it has none.
-        may_fail: It is tagged ``raises-exception``: its errors stop nothing.
-    """
-
-    number: int
-    source: str
-    id: str = ""
-    may_fail: bool = False
-
-
-class Items(Protocol):
-    """What the line of a map says of its items: ``x in xs``."""
-
-    @property
-    def names(self) -> Sequence[str]: ...  # noqa: D102 - what each item binds
-    @property
-    def iterable(self) -> ast.expr: ...  # noqa: D102
-
-
-class LineOptions(Protocol):
-    """What a magic line says, as far as a check asks."""
-
-    @property
-    def resource(self) -> str: ...  # noqa: D102
-    @property
-    def gpus(self) -> Sequence[str]: ...  # noqa: D102
-    @property
-    def deps(self) -> Sequence[str]: ...  # noqa: D102
-    @property
-    def inputs(self) -> Sequence[str] | None: ...  # noqa: D102
-    @property
-    def outputs(self) -> Sequence[str] | None: ...  # noqa: D102
-    @property
-    def run(self) -> bool: ...  # noqa: D102
-    @property
-    def define(self) -> bool: ...  # noqa: D102
-    @property
-    def backend(self) -> str: ...  # noqa: D102
-    @property
-    def allowed_secrets(self) -> Sequence[str]: ...  # noqa: D102
-    @property
-    def items(self) -> Items | None: ...  # noqa: D102
-
-
-ParseLine = Callable[[str], LineOptions]
-"""Parses a line with one of our magics; raises `CellError` if it makes no sense."""
 
 
 @dataclass(frozen=True)
@@ -118,65 +49,8 @@ class CellFinding:
     finding: Finding
 
 
-@dataclass(frozen=True)
-class _Read:
-    """A cell that could be read.
-
-    Attributes:
-        text: It as plain Python, lines as in the cell.
-        tree, plan: Of it.
-        options: Of its magic line; None for a cell that runs here.
-        opaque: It may bind names that its text does not show.
-        resources: The variables that ``%flash use`` and ``%flash pick`` bind.
-    """
-
-    text: Translated
-    tree: ast.Module
-    plan: CellPlan
-    options: LineOptions | None
-    opaque: bool
-    resources: frozenset[str] = frozenset()
-
-    @property
-    def items(self) -> Items | None:
-        """Of a map."""
-        return None if self.options is None else self.options.items
-
-    @property
-    def item_names(self) -> Sequence[str]:
-        """The names that each item of a map binds, in the cell alone."""
-        return () if self.items is None else self.items.names
-
-    @property
-    def only_defines(self) -> bool:
-        """Whether it makes functions remote, and runs nothing."""
-        return (
-            self.options is not None
-            and self.items is None
-            and (self.options.define or (self.plan.defines_only and not self.options.run))
-        )
-
-    @property
-    def binds(self) -> frozenset[str]:
-        """The names that it leaves behind."""
-        outputs = self.plan.outputs
-        if self.options is not None and self.options.outputs is not None:
-            outputs = tuple(self.options.outputs)
-        return self.resources.union(outputs)
-
-    @property
-    def remote_definitions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
-        """Its functions and classes that run on a resource."""
-        for node in self.tree.body:
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and (
-                self.only_defines or any(map(_is_remote, node.decorator_list))
-            ):
-                yield node
-
-
 def check_notebook(
     cells: Sequence[Cell],
-    parse_line: ParseLine,
     *,
     folder: Path | None = None,
     known: Iterable[str] = (),
@@ -186,16 +60,15 @@ def check_notebook(
 
     Args:
         cells: The notebook's.
-        parse_line: Parses magic lines.
         folder: Where it lies: modules beside it are not on a worker.
         known: Names that exist before the first cell.
         namespace: Of the running notebook: its values are looked at too.
     """
-    notebook = _Notebook(parse_line, folder, known, namespace or {})
-    read = [(cell, *notebook.read(cell)) for cell in cells]
-    notebook.look_ahead(read)
+    notebook = _Notebook(folder, known, namespace or {})
+    found_in = [(cell, *read(cell)) for cell in cells]
+    notebook.look_ahead(found_in)
     results = []
-    for cell, found, trouble in read:
+    for cell, found, trouble in found_in:
         if trouble:
             notebook.lose_track()
         findings = [*trouble, *(notebook.check(cell, found) if found is not None else ())]
@@ -206,10 +79,7 @@ def check_notebook(
 class _Notebook:
     """What is known of a notebook at one of its cells."""
 
-    def __init__(
-        self, parse_line: ParseLine, folder: Path | None, known: Iterable[str], namespace: Mapping[str, Any]
-    ) -> None:
-        self._parse_line = parse_line
+    def __init__(self, folder: Path | None, known: Iterable[str], namespace: Mapping[str, Any]) -> None:
         self._folder = folder
         self._namespace = namespace
         self._names = _OF_IPYTHON.union(known)
@@ -221,53 +91,11 @@ class _Notebook:
         self._defined: set[str] = set()
         self._binding: dict[str, list[int]] = {}  # the cells that bind each name
 
-    # --- reading --------------------------------------------------------------------------------
-
-    def read(self, cell: Cell) -> tuple[_Read | None, list[Finding]]:
-        """Return a cell as Python; None, with the reason, if it is not."""
-        lines = cell.source.split("\n")
-        first = lines.pop(_magic_at(lines))
-        lines.insert(0, first)  # as the notebook has them: all lines below keep their numbers
-        first = first.strip()
-        try:
-            if first.split(" ", 1)[0] in REMOTE:
-                return self._read_remote(first, lines), []
-            return self._read_here(first, lines), []
-        except UnsupportedMagicError as error:
-            finding = Finding.of_error("magic", error.line, error)
-            return None, [replace(finding, message=re.sub(r"^Line \d+, ", "", finding.message))]
-        except CellError as error:
-            return None, [Finding.of_error("option", 1, error)]
-        except SyntaxError as error:
-            line = error.lineno or 1
-            return None, [Finding("syntax", line, f"it is not Python: {error.msg}", "correct it")]
-        except (ValueError, RecursionError, MemoryError) as error:
-            return None, [Finding("syntax", 1, f"it is not Python: {error}", "correct it")]
-
-    def _read_remote(self, first: str, lines: Sequence[str]) -> _Read:
-        options = self._parse_line(first)
-        text = translate("\n".join(["", *lines[1:]]))
-        return _Read(text, parse(text.source), plan_cell(text.source), options, opaque=False)
-
-    def _read_here(self, first: str, lines: Sequence[str]) -> _Read | None:
-        magic = re.match(r"%%(\w+)", first)
-        if magic and (magic[1] in _OTHER_LANGUAGES or first.endswith("?")):
-            return None
-        if magic and magic[1] not in _PYTHON_MAGICS:
-            nothing = Translated("")
-            return _Read(nothing, parse(""), plan_cell(""), None, opaque=True)
-        body = ["", *lines[1:]] if magic else list(lines)
-        source, magics = without_magics("\n".join(body))
-        plan = plan_cell(source)
-        tree = parse(source)
-        opaque = binds_unseen(tree) or not magics <= _BINDING_NOTHING
-        return _Read(Translated(source), tree, plan, None, opaque, resources=_resources_bound(lines))
-
     def lose_track(self) -> None:
         """Take a cell as run that could not be read: names may exist from here on that no text shows."""
         self._opaque = True
 
-    def look_ahead(self, cells: Iterable[tuple[Cell, _Read | None, Sequence[Finding]]]) -> None:
+    def look_ahead(self, cells: Iterable[tuple[Cell, Reading | None, Sequence[Finding]]]) -> None:
         """Note which cell binds which name."""
         for cell, found, trouble in cells:
             self._any_opaque |= bool(trouble) or (found is not None and found.opaque)
@@ -276,7 +104,7 @@ class _Notebook:
 
     # --- checking -------------------------------------------------------------------------------
 
-    def check(self, cell: Cell, found: _Read) -> Iterator[Finding]:
+    def check(self, cell: Cell, found: Reading) -> Iterator[Finding]:
         """Yield what is wrong with a cell, then take it as run."""
         history = filter(_HISTORY.match, found.plan.reads)
         plan = plan_cell(found.text.source, self._names.union(history, found.item_names))
@@ -289,17 +117,17 @@ class _Notebook:
         self._opaque |= found.opaque
         self._take(found)
 
-    def _items(self, found: _Read) -> Iterator[Finding]:
+    def _items(self, found: Reading) -> Iterator[Finding]:
         """Yield the names that the items of a map are made from and that do not exist."""
         if found.items is None or self._opaque:
             return
         plan = plan_cell(ast.unparse(found.items.iterable), frozenset(self._names))
-        for read in plan.undefined:
-            near = did_you_mean(read.name, self._names)
-            message = f"the items are made from {read.name}, which is not defined{near}"
+        for missing in plan.undefined:
+            near = did_you_mean(missing.name, self._names)
+            message = f"the items are made from {missing.name}, which is not defined{near}"
             yield Finding("undefined", 1, message, "define it in a cell above")
 
-    def _text(self, cell: Cell, found: _Read, plan: CellPlan) -> Iterator[Finding]:
+    def _text(self, cell: Cell, found: Reading, plan: CellPlan) -> Iterator[Finding]:
         below = {
             name: f"cell {min(numbers)}"
             for name, numbers in self._binding.items()
@@ -317,9 +145,9 @@ class _Notebook:
             else:
                 yield each
 
-    def _remote_cell(self, found: _Read, options: LineOptions, plan: CellPlan) -> Iterator[Finding]:
-        inputs = plan.inputs if options.inputs is None else options.inputs
-        inputs = [name for name in inputs if name not in found.item_names]
+    def _remote_cell(self, found: Reading, options: CellOptions, plan: CellPlan) -> Iterator[Finding]:
+        named = plan.inputs if options.inputs is None else options.inputs
+        inputs = [name for name in named if name not in found.item_names]
         here = [name for name in inputs if name in self._namespace]
         captured = survey(here, self._namespace)
         places = Places(plan.reads, captured.via)
@@ -357,7 +185,7 @@ class _Notebook:
             return False
         return sounds_secret(name)
 
-    def _remote_functions(self, found: _Read) -> Iterator[Finding]:
+    def _remote_functions(self, found: Reading) -> Iterator[Finding]:
         """Check what runs on a resource against the rules of scope."""
         definitions = find_definitions(found.text.source)
         for node in found.remote_definitions:
@@ -378,7 +206,7 @@ class _Notebook:
                     message = f"{node.name} reads {name}, which is not defined{near}"
                     yield Finding("undefined", line, message, "define it, or pass it as an argument")
 
-    def _take(self, found: _Read) -> None:
+    def _take(self, found: Reading) -> None:
         """Bind what a cell binds."""
         binds = found.binds
         self._names |= binds
@@ -398,40 +226,12 @@ class _Notebook:
                 self._coroutines.add(node.name)
 
 
-def _resources_bound(lines: Iterable[str]) -> frozenset[str]:
-    """Return the names that lines with ``%flash use`` and ``%flash pick`` bind."""
-    found = filter(None, map(_CHOOSES.match, lines))
-    return frozenset(match["name"] or "resource" for match in found)
-
-
-def _magic_at(lines: Sequence[str]) -> int:
-    """Return the index of a cell's magic line, 0 if it has none.
-
-    Blank lines may stand above any, and comments above ours.
-    """
-    for index, line in enumerate(lines):
-        if line.startswith(REMOTE) or (line.startswith("%%") and not "".join(lines[:index]).strip()):
-            return index
-        if line.strip() and not line.startswith("#"):
-            break
-    return 0
-
-
 def _as_typed(findings: Iterable[Finding], cell: Cell) -> Iterator[Finding]:
     """Yield findings with the line where the magic line was typed, and as warnings if the cell may fail."""
-    above = _magic_at(cell.source.split("\n"))
+    above = magic_at(cell.source.split("\n"))
     for each in findings:
         line = each.line + above if each.line == 1 else each.line
         yield replace(each, line=line, severity=Severity.WARNING if cell.may_fail else each.severity)
-
-
-def _last_name(node: ast.expr) -> str | None:
-    target = node.func if isinstance(node, ast.Call) else node
-    return target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", None)
-
-
-def _is_remote(decorator: ast.expr) -> bool:
-    return _last_name(decorator) == "remote"
 
 
 def _is_strict(decorator: ast.expr) -> bool:

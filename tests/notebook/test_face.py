@@ -131,7 +131,7 @@ def test_others_complete_elsewhere(kernel: Kernel) -> None:
 def test_what_fails_in_completion_is_not_seen(kernel: Kernel) -> None:
     kernel.run(
         """
-        from flash_nb.notebook import options
+        from flash_nb.cells import options
         parser, options.parser = options.parser, lambda: 1 / 0
         """
     ).ok()

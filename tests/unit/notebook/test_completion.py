@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from flash_nb.cells.options import map_parser, parser
 from flash_nb.notebook.commands import group
 from flash_nb.notebook.completion import Completions, Query, complete
 from flash_nb.notebook.grammar import CLAUSE, Command, Parameter, from_argparse, from_typer
-from flash_nb.notebook.options import map_parser, parser
 from flash_nb.resources.cpu import CpuInstanceType
 from flash_nb.resources.gpu import GpuGroup
 

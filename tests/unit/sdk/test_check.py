@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flash_nb.cli.check import parse_line
 from flash_nb.sdk.check import Cell, check_notebook
 
 REMOTE = "%%flash_remote\n"
@@ -18,7 +17,7 @@ def found(*sources, **options):
     cells = [source if isinstance(source, Cell) else Cell(n, source) for n, source in enumerate(sources, 1)]
     return [
         (each.cell.number, each.finding.line, each.finding.code, each.finding.severity.value)
-        for each in check_notebook(cells, parse_line, **options)
+        for each in check_notebook(cells, **options)
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from IPython.core.error import UsageError
 
-from flash_nb.notebook.options import CellOptions, parse, parse_map, parser
+from flash_nb.cells.options import CellOptions, parse, parse_map, parser
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flash_nb.notebook.clause import ClauseError, parse, split
+from flash_nb.cells.clause import ClauseError, parse, split
 
 LINES = {
     "x in xs": ("x in xs", ""),

@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 
 from IPython.core.error import UsageError
 
+from flash_nb.cells import clause
 from flash_nb.errors import did_you_mean
-from flash_nb.notebook import clause
 
 BACKENDS = ("local", "runpod")
 
