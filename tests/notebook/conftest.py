@@ -41,6 +41,12 @@ def kernel(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture
+def flag(tmp_path: Path) -> Path:
+    """Return the file that cells of `kernels.detach` wait for."""
+    return tmp_path / "go"
+
+
+@pytest.fixture
 def fresh(engine: Engine, tmp_path: Path) -> Iterator[Kernel]:
     """Start a kernel of this interpreter, with nothing loaded."""
     with started(tmp_path) as made:

@@ -405,6 +405,34 @@ class Engine:
         )
 
 
+def detach(kernel: Kernel, flag: Path, body: str = "") -> Reply:
+    """Start a detached cell that goes on when the flag is set."""
+    return kernel.run(detached(flag, body)).ok()
+
+
+def detached(flag: Path, body: str) -> str:
+    """Return such a cell."""
+    return f"%%flash_remote --detach\n{waiting(flag)}{body}"
+
+
+def waiting(flag: Path) -> str:
+    """Return the lines of a cell that wait for the flag."""
+    return f"import pathlib, time\nwhile not pathlib.Path({str(flag)!r}).exists(): time.sleep(0.01)\n"
+
+
+def in_terminal(script: str) -> str:
+    """Return what IPython prints in a terminal that the lines of a script are typed into."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "IPython", "--no-banner", "--simple-prompt", "--colors=NoColor"],
+        input=script,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=True,
+    )
+    return ran.stdout
+
+
 def wait_for(condition: Callable[[], object], timeout: float = 10) -> None:
     """Wait until something holds that nobody tells us of."""
     give_up_at = time.monotonic() + timeout

@@ -5,21 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from kernels import Kernel, Reply, wait_for
-
-
-@pytest.fixture
-def flag(tmp_path: Path) -> Path:
-    return tmp_path / "go"
-
-
-def detach(kernel: Kernel, flag: Path, body: str) -> Reply:
-    """Start a detached cell that goes on when the flag is set."""
-    return kernel.run(f"%%flash_remote --detach\n{waiting(flag)}{body}").ok()
-
-
-def waiting(flag: Path) -> str:
-    return f"import pathlib, time\nwhile not pathlib.Path({str(flag)!r}).exists(): time.sleep(0.01)\n"
+from kernels import Kernel, detach, wait_for, waiting
 
 
 def test_names_are_pending_and_come_with_a_cell_after_the_end(kernel: Kernel, flag: Path) -> None:

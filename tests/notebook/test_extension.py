@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
-from kernels import Engine, Kernel
+from kernels import Engine, Kernel, in_terminal
 
 
 def test_load_twice_reload_unload(kernel: Kernel) -> None:
@@ -47,17 +44,10 @@ def test_terminal(engine: Engine) -> None:
     script = (
         f"%load_ext flash_nb\nget_ipython().run_cell_magic('flash_remote', '', {cell!r})\nprint('here', v)\n"
     )
-    ran = subprocess.run(
-        [sys.executable, "-m", "IPython", "--no-banner", "--simple-prompt", "--colors=NoColor"],
-        input=script,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert ran.stdout.count("completed cell on notebook") == 1
-    assert "running" not in ran.stdout
-    assert "queued" not in ran.stdout
-    assert "0\n1\n2\n" in ran.stdout
-    assert "Out[2]: 4" in ran.stdout
-    assert "here 4" in ran.stdout
+    printed = in_terminal(script)
+    assert printed.count("completed cell on notebook") == 1
+    assert "running" not in printed
+    assert "queued" not in printed
+    assert "0\n1\n2\n" in printed
+    assert "Out[2]: 4" in printed
+    assert "here 4" in printed

@@ -6,24 +6,7 @@ import json
 import re
 from pathlib import Path
 
-import pytest
-from kernels import Engine, Kernel, Reply, wait_for
-
-
-@pytest.fixture
-def flag(tmp_path: Path) -> Path:
-    return tmp_path / "go"
-
-
-def detach(kernel: Kernel, flag: Path, body: str) -> Reply:
-    """Start a detached cell that goes on when the flag is set."""
-    return kernel.run(detached(flag, body)).ok()
-
-
-def detached(flag: Path, body: str) -> str:
-    """Return such a cell."""
-    waits = f"import pathlib, time\nwhile not pathlib.Path({str(flag)!r}).exists(): time.sleep(0.01)\n"
-    return f"%%flash_remote --detach\n{waits}{body}"
+from kernels import Engine, Kernel, Reply, detach, detached, wait_for
 
 
 def job_of(reply: Reply) -> str:

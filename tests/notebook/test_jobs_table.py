@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -14,15 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kernels import Display, Engine, Kernel, Reply, wait_for
+from kernels import Display, Engine, Kernel, Reply, detach, in_terminal, wait_for
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 BUTTONS = {"Cancel", "Retry", "Logs", "✕"}
-
-
-@pytest.fixture
-def flag(tmp_path: Path) -> Path:
-    return tmp_path / "go"
 
 
 FORGET = "from flash_nb.sdk.session import current_session; current_session().board._posts.clear()"
@@ -41,12 +34,6 @@ def nothing_left(kernel: Kernel) -> Iterator[None]:
 def live(kernel: Kernel) -> list[dict[str, object]]:
     told = kernel.run("%flash jobs --json").ok().stdout.splitlines()
     return [job for job in map(json.loads, told) if job["status"] in {"IN_QUEUE", "IN_PROGRESS"}]
-
-
-def detach(kernel: Kernel, flag: Path, body: str = "") -> Reply:
-    """Start a detached cell that goes on when the flag is set."""
-    waits = f"import pathlib, time\nwhile not pathlib.Path({str(flag)!r}).exists(): time.sleep(0.01)\n"
-    return kernel.run(f"%%flash_remote --detach\n{waits}{body}").ok()
 
 
 def table(kernel: Kernel, *, person: bool = False) -> Reply:
@@ -162,15 +149,8 @@ def test_a_function_has_its_name(kernel: Kernel) -> None:
 
 def test_in_a_terminal_it_is_printed_once(engine: Engine) -> None:
     script = "%load_ext flash_nb\nget_ipython().run_cell_magic('flash_remote', '', 'x = 1')\n%flash jobs\n"
-    ran = subprocess.run(
-        [sys.executable, "-m", "IPython", "--no-banner", "--simple-prompt", "--colors=NoColor"],
-        input=script,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert len(re.findall(r"1 +✓ completed +In \[2\] +notebook", ran.stdout)) == 1
+    printed = in_terminal(script)
+    assert len(re.findall(r"1 +✓ completed +In \[2\] +notebook", printed)) == 1
 
 
 # --- the buttons ----------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ def test_what_loading_imports(fresh: Kernel) -> None:
     others = [name for name in loaded if name not in sys.stdlib_module_names]
     assert set(others) <= {"flash_nb", "IPython"}
     ours = fresh.value("sorted(name for name in sys.modules if name.startswith('flash_nb.'))")
-    assert {each.split(".")[1] for each in ours} == {"errors", "notebook", "version"}
+    assert {each.split(".")[1] for each in ours} == {"cells", "errors", "notebook", "version"}
 
 
 def test_as_an_option_of_ipython(engine: Engine, tmp_path: Path) -> None:

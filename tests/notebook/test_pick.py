@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from jupyter_client.manager import KernelManager
-from kernels import TIMEOUT_S, Engine, Kernel
+from kernels import TIMEOUT_S, Engine, Kernel, in_terminal
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 CLOSED = "The picker is closed; nothing was chosen."
@@ -253,20 +253,13 @@ def test_terminal(engine: Engine) -> None:
         "get_ipython().run_cell_magic('flash_remote', '', 'v = 7')\nprint('here', v, plain.name)\n"
         "import sys; print('widgets', 'ipywidgets' in sys.modules)\n"
     )
-    ran = subprocess.run(
-        [sys.executable, "-m", "IPython", "--no-banner", "--simple-prompt", "--colors=NoColor"],
-        input=script,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert "AMPERE_80      A100 PCIe, A100 SXM4" in ran.stdout
-    assert "Choose: %flash use --gpu GROUP" in ran.stdout
-    assert "✓ plain is this notebook's default · CPU 4 vCPU 16 GB (cpu3g-4-16)" in ran.stdout
-    assert "here 7 plain" in ran.stdout
-    assert "on plain" in ran.stdout
-    assert "widgets False" in ran.stdout
+    printed = in_terminal(script)
+    assert "AMPERE_80      A100 PCIe, A100 SXM4" in printed
+    assert "Choose: %flash use --gpu GROUP" in printed
+    assert "✓ plain is this notebook's default · CPU 4 vCPU 16 GB (cpu3g-4-16)" in printed
+    assert "here 7 plain" in printed
+    assert "on plain" in printed
+    assert "widgets False" in printed
 
 
 def test_loading_the_extension_imports_no_widgets(kernel: Kernel) -> None:
