@@ -7,7 +7,7 @@ part            where
 =============== =====================================================================
 unit            Python 3.10, 3.13 and this one
 engine          unit, engine and contract suites: this Python
-notebook        notebook and command-line suites: this Python, newest ipykernel
+notebook        notebook, command-line and project suites: this Python, newest ipykernel
 conformance     Runpod's own programs as judges, in environments of theirs
 browser         the same, JupyterLab in Chromium
 kernel          this Python with ipykernel 6.29, 7.1, 7.3 and 7.4, IPython 8 and 9: what they can change
@@ -56,16 +56,23 @@ KERNEL = [
     f"tests/notebook/test_{name}.py"
     for name in ("detached", "face", "interrupt", "jobs_table", "loading", "map", "output", "pick", "run_all")
 ]
+# What the loop of a kernel can change, which is what differs between 7.1 and 7.4.
+LOOP = [f"tests/notebook/test_{name}.py" for name in ("interrupt", "run_all")]
 # Both lines of IPython with an old and a new kernel; "notebook" is the newest of both.
-KERNELS = {"6.29.5": "8.*", "7.1.0": "9.*", "7.3.0": "9.*", "7.4.0": "8.*"}
+KERNELS = {
+    "6.29.5": ("8.*", KERNEL),
+    "7.1.0": ("9.*", LOOP),
+    "7.3.0": ("9.*", LOOP),
+    "7.4.0": ("8.*", KERNEL),
+}
 
 PARTS = (
     Part("engine", HERE, ["tests/unit", "tests/engine", "tests/contract"]),
-    Part("notebook", HERE, ["tests/notebook", "tests/cli"]),
+    Part("notebook", HERE, ["tests/notebook", "tests/cli", "tests/project"]),
     Part("conformance", HERE, ["tests/conformance"]),
     *(
-        Part(f"kernel {kernel}", HERE, KERNEL, [f"ipykernel=={kernel}", f"ipython=={ipython}"])
-        for kernel, ipython in KERNELS.items()
+        Part(f"kernel {kernel}", HERE, folders, [f"ipykernel=={kernel}", f"ipython=={ipython}"])
+        for kernel, (ipython, folders) in KERNELS.items()
     ),
     Part("browser", HERE, ["tests/browser"]),
     Part("unit 3.10", "3.10", ["tests/unit"]),
