@@ -55,6 +55,24 @@ class TroubleError(ProjectError):
 
 
 @dataclass(frozen=True)
+class Import:
+    """An import of a module that is no file of the project.
+
+    Attributes:
+        module: Absolute: ``numpy.linalg``.
+        place: Of the statement.
+        guarded: Whether the code is made to go on without it: inside ``try`` … ``except ImportError``,
+            or only under ``TYPE_CHECKING``.
+        names: What is taken from it; empty for ``import module``. Each may be a module too.
+    """
+
+    module: str
+    place: Place
+    guarded: bool = False
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Function:
     """A decorated function or class.
 
@@ -95,12 +113,16 @@ class Group:
         variable: The name that it is bound to; empty if it is written inside the decorator.
         place: Of its declaration.
         functions: In order of module and line.
+        env_from: A variable of the workers -> the variable of whoever deploys that it is taken from
+            then, as ``env={"HF_TOKEN": os.environ["HF_TOKEN"]}`` says. Its value is not in the
+            project. Where it may be unset, what it is then is in the resource's ``env``.
     """
 
     resource: ServerlessResource
     variable: str
     place: Place
     functions: tuple[Function, ...]
+    env_from: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -117,7 +139,9 @@ class Mothership:
         variable: ``app``.
         resource: What it runs on.
         is_explicit: Whether ``mothership.py`` says so.
-        calls: Remote functions that the application's module may call.
+        calls: Remote functions that the application, or a module of the project that it imports,
+            may call.
+        env_from: As `Group.env_from`.
     """
 
     file: str
@@ -125,6 +149,7 @@ class Mothership:
     resource: ServerlessResource
     is_explicit: bool = False
     calls: frozenset[str] = frozenset()
+    env_from: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -136,14 +161,15 @@ class Project:
         root: Its folder.
         groups: By `Group.key`; without functions that are `local`.
         mothership: None if no file serves an application with routes.
-        imports: Of each module of the project, the absolute modules that it imports, anywhere.
+        imports: Of each module that runs on some worker (those with remote functions, the
+            application's, and what these import), what it imports from outside the project, anywhere.
     """
 
     name: str
     root: Path
     groups: tuple[Group, ...]
     mothership: Mothership | None = None
-    imports: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    imports: Mapping[str, tuple[Import, ...]] = field(default_factory=dict)
 
     @property
     def functions(self) -> Iterator[Function]:

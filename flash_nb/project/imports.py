@@ -1,0 +1,222 @@
+"""Imports: what the modules that run on workers import, from the project and from outside."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from flash_nb.errors import did_you_mean
+
+from .declared import Import, Place, Trouble
+from .evaluation import is_ours
+from .module import Module, Modules, absolute
+
+_GOES_ON = frozenset({"BaseException", "Exception", "ImportError", "ModuleNotFoundError"})
+
+
+@dataclass(frozen=True)
+class Statement:
+    """An import statement, one of its modules.
+
+    Attributes:
+        module: Absolute.
+        names: What is taken from it; None for ``import module``.
+        line: Where.
+        guarded: See `flash_nb.project.declared.Import`.
+    """
+
+    module: str
+    names: tuple[str, ...] | None
+    line: int
+    guarded: bool
+
+
+@dataclass(frozen=True)
+class Found:
+    """What some modules import, directly or by each other.
+
+    Attributes:
+        modules: Modules of the project, those asked for included, in the order they were met.
+        imports: By module, what is imported from outside.
+        troubles: Imports that cannot work on a worker.
+    """
+
+    modules: tuple[Module, ...]
+    imports: Mapping[str, tuple[Import, ...]]
+    troubles: tuple[Trouble, ...]
+
+
+def find_imports(modules: Modules, first: Iterable[str], exists: Callable[[str], bool]) -> Found:
+    """Follow imports from some modules on.
+
+    Args:
+        modules: The project's.
+        first: Names of the modules that workers import.
+        exists: Says whether a file of this path, relative to the project, is in its folder though it is
+            not in the artifact.
+    """
+    closure = _Closure(modules, exists)
+    for name in first:
+        closure.add(name)
+    while closure.waiting:
+        closure.read(closure.waiting.pop(0))
+    return Found(tuple(closure.seen.values()), closure.imports, tuple(closure.troubles))
+
+
+class _Closure:
+    def __init__(self, modules: Modules, exists: Callable[[str], bool]) -> None:
+        self._modules = modules
+        self._exists = exists
+        self.seen: dict[str, Module] = {}
+        self.waiting: list[Module] = []
+        self.imports: dict[str, tuple[Import, ...]] = {}
+        self.troubles: list[Trouble] = []
+
+    def add(self, name: str) -> bool:
+        """Follow a module and the packages around it; return whether the project has it."""
+        module = self._modules.find(name)
+        if module is None:
+            return False
+        while name:
+            around = self._modules.find(name)
+            if around is not None and name not in self.seen:
+                self.seen[name] = around
+                self.waiting.append(around)
+            name = name.rpartition(".")[0]
+        return True
+
+    def read(self, module: Module) -> None:
+        """Follow the imports of a module."""
+        outside = [
+            Import(
+                statement.module, Place(module.file, statement.line), statement.guarded, statement.names or ()
+            )
+            for statement in statements_of(module)
+            if not self._is_inside(statement, module)
+        ]
+        if outside:
+            self.imports[module.name] = tuple(outside)
+
+    def _is_inside(self, statement: Statement, module: Module) -> bool:
+        """Follow an import that is of the project; return whether it is, or needs no further look."""
+        if is_ours(statement.module):
+            return True
+        inside = self.add(statement.module)
+        place = Place(module.file, statement.line)
+        submodules = [f"{statement.module}.{name}" for name in statement.names or () if name != "*"]
+        known = [self.add(name) for name in submodules]
+        if statement.guarded:
+            return inside
+        missing = [name for name, is_known in zip(submodules, known, strict=True) if not is_known]
+        for name in [statement.module, *missing] if not inside else missing:
+            if left_out := self._left_out(name):
+                self.troubles.append(_excluded(name, left_out, place))
+                return True
+        if inside:
+            source = self._modules.find(statement.module)
+            return bool(source and source.file) or all(known) or not submodules
+        owner = self._modules.find(statement.module.partition(".")[0])
+        if owner is not None and owner.file:
+            self.troubles.append(_missing(statement.module, place, self._modules))
+            return True
+        return False
+
+    def _left_out(self, name: str) -> str:
+        """Return the file of a module that lies in the project's folder, but not in the artifact."""
+        if self._modules.find(name):
+            return ""
+        path = PurePosixPath(*name.split("."))
+        return next(
+            (
+                str(file)
+                for file in (path.with_suffix(".py"), path / "__init__.py")
+                if self._exists(str(file))
+            ),
+            "",
+        )
+
+
+def _excluded(name: str, file: str, place: Place) -> Trouble:
+    return Trouble(
+        place,
+        f"{name} is imported, but its file {file} is left out by .flashignore, .gitignore or a built-in rule",
+        f"Take {file} out of the ignore rules, or do not import it.",
+    )
+
+
+def _missing(name: str, place: Place, modules: Modules) -> Trouble:
+    near = did_you_mean(name, [module.name for module in modules])
+    return Trouble(
+        place, f"{name} is imported, but the project has no such module{near}", "Correct the name."
+    )
+
+
+def statements_of(module: Module) -> Iterator[Statement]:
+    """Give the imports of a module, those inside functions too, in order of lines."""
+    yield from _statements(module.tree.body, module, guarded=False)
+
+
+def _statements(body: Iterable[ast.stmt], module: Module, *, guarded: bool) -> Iterator[Statement]:
+    for node in body:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Statement(alias.name, None, node.lineno, guarded)
+        elif isinstance(node, ast.ImportFrom):
+            source = absolute(node, module)
+            if source:
+                names = tuple(alias.name for alias in node.names)
+                yield Statement(source, names, node.lineno, guarded)
+        elif isinstance(node, ast.If) and (only := _only_when(node.test)):
+            if only == "TYPE_CHECKING":
+                yield from _statements(node.body, module, guarded=True)
+            yield from _statements(node.orelse, module, guarded=guarded)
+        elif isinstance(node, ast.Try) or type(node).__name__ == "TryStar":
+            caught = any(_goes_on(handler.type) for handler in node.handlers)  # type: ignore[attr-defined]
+            yield from _statements(node.body, module, guarded=guarded or caught)  # type: ignore[attr-defined]
+            for handler in node.handlers:  # type: ignore[attr-defined]
+                # What is imported instead may be missing as well, where the first one is there.
+                yield from _statements(handler.body, module, guarded=guarded or caught)
+            yield from _statements(node.orelse, module, guarded=guarded)  # type: ignore[attr-defined]
+            yield from _statements(node.finalbody, module, guarded=guarded)  # type: ignore[attr-defined]
+        elif isinstance(node, ast.With | ast.AsyncWith):
+            suppressed = guarded or any(_suppresses(item.context_expr) for item in node.items)
+            yield from _statements(node.body, module, guarded=suppressed)
+        else:
+            for part in ("body", "orelse", "cases"):
+                inner = getattr(node, part, ())
+                for case in inner if part == "cases" else ():
+                    yield from _statements(case.body, module, guarded=guarded)
+                if part != "cases" and isinstance(inner, list):
+                    yield from _statements(inner, module, guarded=guarded)
+
+
+def _last_name(node: ast.expr | None) -> str:
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _only_when(test: ast.expr) -> str:
+    """Return ``TYPE_CHECKING`` or ``__main__`` if a condition is that: no import makes it true."""
+    if _last_name(test) == "TYPE_CHECKING":
+        return "TYPE_CHECKING"
+    match test:
+        case ast.Compare(
+            left=ast.Name(id="__name__"), ops=[ast.Eq()], comparators=[ast.Constant("__main__")]
+        ):
+            return "__main__"
+    return ""
+
+
+def _goes_on(caught: ast.expr | None) -> bool:
+    if isinstance(caught, ast.Tuple):
+        return any(map(_goes_on, caught.elts))
+    return caught is None or _last_name(caught) in _GOES_ON
+
+
+def _suppresses(node: ast.expr) -> bool:
+    return (
+        isinstance(node, ast.Call) and _last_name(node.func) == "suppress" and any(map(_goes_on, node.args))
+    )
