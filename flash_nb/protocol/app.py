@@ -38,6 +38,13 @@ class FunctionGroup(Group):
     function: str
 
 
+class Artifact(TypedDict):
+    """A built project: its folder, and the file in it that starts an endpoint's workers, without ``.py``."""
+
+    folder: str
+    module: str
+
+
 class RoutesApp(TypedDict):
     """Functions behind HTTP routes, served by FastAPI."""
 
@@ -60,10 +67,17 @@ class HandlerApp(TypedDict):
     group: FunctionGroup
 
 
+class ArtifactApp(TypedDict):
+    """A built project's endpoint: the ``handler`` of its file, or its ASGI ``app``."""
+
+    kind: Literal["handler", "asgi"]
+    artifact: Artifact
+
+
 class ExecuteApp(TypedDict):
     """What Flash's own load-balanced image serves: ``/ping`` and ``/execute``."""
 
     kind: Literal["execute"]
 
 
-App = RoutesApp | AsgiApp | HandlerApp | ExecuteApp
+App = RoutesApp | AsgiApp | HandlerApp | ArtifactApp | ExecuteApp

@@ -30,7 +30,7 @@ from flash_nb.worker.progress import KEY
 Numbered = tuple[int, dict[str, Any]]
 
 PICKLE_PROTOCOL = 4  # every Python that a worker may run reads it
-_NOT_TRAVELLING = frozenset({"__main__.py", "asgi.py", "channel.py", "guest.py"})
+_NOT_TRAVELLING = frozenset({"__main__.py", "asgi.py", "channel.py", "guest.py", "lifespan.py"})
 
 
 class Outcome(NamedTuple):

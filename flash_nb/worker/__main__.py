@@ -53,11 +53,12 @@ class Worker:
             spill_folders=settings["spill_folders"],
         )
         outlet = Outlet(self._emit, capture)
+        self._handler = Handler(settings["app"]) if settings["app"] else None
         self._executor = Executor(
             show_value=outlet.show_value,
             send_item=outlet.send_item,
             finish_cell=mpl_backend.flush_figures,
-            handler=Handler(settings["app"]) if settings["app"] else None,
+            handler=self._handler,
         )
         sys.modules[__package__].progress_update = self._report  # type: ignore[attr-defined]  # for guests
 
@@ -65,6 +66,8 @@ class Worker:
         """Run jobs until the engine says stop, or is gone for good."""
         signal.signal(signal.SIGINT, self._on_interrupt)
         threading.Thread(target=self._serve, name="channel", daemon=True).start()
+        if self._handler is not None:
+            self._handler.prepare()
         while (received := self._jobs.get()) is not None:
             header, buffers = received
             if self._begin(header["job"]):

@@ -18,10 +18,14 @@ from typing import Any
 from urllib.parse import unquote
 
 from . import frames
-from .app import build, describe
+from .app import build
 from .channel import Channel, hello
 from .frames import Buffer, Header
 from .interface import Application, Message, Receive, Send, say
+from .lifespan import Lifespan
+from .serving import describe
+
+SHUTDOWN_S = 5.0
 
 
 class RequestLoop:
@@ -32,6 +36,7 @@ class RequestLoop:
         self._loop = asyncio.new_event_loop()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._application: Application = _broken({"detail": "the application is not built yet"})
+        self._lifespan: Lifespan | None = None
         self._channel = Channel(
             settings["url"],
             hello=self._hello,
@@ -45,6 +50,8 @@ class RequestLoop:
         asyncio.set_event_loop(self._loop)
         try:
             self._application = build(self._settings["app"])
+            self._lifespan = Lifespan(self._application)
+            self._loop.run_until_complete(self._lifespan.start())
         except Exception as error:  # noqa: BLE001 - told to every caller: their code cannot be executed
             traceback.print_exc()
             self._application = _broken(describe(error))
@@ -68,7 +75,12 @@ class RequestLoop:
             case "abort":
                 self._loop.call_soon_threadsafe(self._abort, header["request"])
             case "stop":
-                self._loop.call_soon_threadsafe(sys.exit)
+                asyncio.run_coroutine_threadsafe(self._end(), self._loop)
+
+    async def _end(self) -> None:
+        if self._lifespan is not None:
+            await self._lifespan.stop(SHUTDOWN_S)
+        self._loop.call_soon(sys.exit)
 
     def _begin(self, header: Header, buffers: Sequence[Buffer]) -> None:
         number = header["request"]
@@ -89,7 +101,8 @@ class RequestLoop:
         response = _Response(self._channel, header["request"], self._settings["spill_folders"])
         try:
             body = frames.take(header, buffers)
-            await self._application(_scope(header), _receiver(body), response.send)
+            state = dict(self._lifespan.state) if self._lifespan is not None else {}
+            await self._application({**_scope(header), "state": state}, _receiver(body), response.send)
         except Exception as error:  # noqa: BLE001 - the server of any framework ends here
             traceback.print_exception(error)
             await response.fail(error)

@@ -6,7 +6,6 @@ line of the cell as if it had run there.
 
 from __future__ import annotations
 
-import traceback
 import types
 from collections.abc import Iterator
 from itertools import islice
@@ -15,6 +14,7 @@ from typing import Any
 
 from .codec import EncodeError, Portable, encode
 from .frames import Buffer
+from .raised import formatted, message, type_of
 
 MAX_CHAIN = 8
 _ISLAND = str(Path(__file__).parent)
@@ -107,26 +107,3 @@ def _span(trace: types.TracebackType) -> tuple[int, int, int, int]:
         if first is not None and last is not None and start is not None and end is not None:
             return first, last, start, end
     return line, line, 0, 0
-
-
-def formatted(error: BaseException) -> str:
-    """Return the traceback as text, without our own frames at its beginning."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_ISLAND):
-        trace = trace.tb_next
-    return "".join(traceback.format_exception(type(error), error, trace))
-
-
-def type_of(error: BaseException) -> str:
-    """Return the name of an error's type, with its module unless that is Python's own or of the island."""
-    kind = type(error)
-    is_known = kind.__module__ == "builtins" or kind.__module__.startswith(f"{__package__}.")
-    return kind.__qualname__ if is_known else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def message(error: BaseException) -> str:
-    """Return what an error says."""
-    try:
-        return str(error)
-    except Exception as broken:  # noqa: BLE001 - __str__ of a user's class may raise anything
-        return f"<its __str__ raised {type(broken).__name__}>"

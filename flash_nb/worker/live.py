@@ -25,9 +25,9 @@ from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from . import failure
 from .codec import MAIN, EncodeError, encode, never_portable
 from .namespace import remember_source
+from .raised import formatted, message
 
 Request = Mapping[str, Any]
 
@@ -104,7 +104,7 @@ class Live:
         except LiveError as error:
             response["error"] = str(error)
         except BaseException as error:  # noqa: BLE001 - SystemExit is an outcome too
-            response["error"] = f"{failure.message(error)}\n{failure.formatted(error)}"
+            response["error"] = f"{message(error)}\n{formatted(error)}"
         if instance_id is not None and (instance := self._instances.get(instance_id)):
             response |= {"instance_id": request["instance_id"], "instance_info": instance.info()}
         return json.dumps(response).encode()
