@@ -37,6 +37,7 @@ class RequestLoop:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._application: Application = _broken({"detail": "the application is not built yet"})
         self._lifespan: Lifespan | None = None
+        self._is_ready = asyncio.Event()
         self._channel = Channel(
             settings["url"],
             hello=self._hello,
@@ -45,9 +46,13 @@ class RequestLoop:
         )
 
     def run(self) -> None:
-        """Build the application, then serve it."""
+        """Build the application, then serve it; requests that come meanwhile wait.
+
+        The engine hears of us first: an application may load a model for longer than it waits for us.
+        """
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         asyncio.set_event_loop(self._loop)
+        threading.Thread(target=self._serve, name="channel", daemon=True).start()
         try:
             self._application = build(self._settings["app"])
             self._lifespan = Lifespan(self._application)
@@ -55,7 +60,7 @@ class RequestLoop:
         except Exception as error:  # noqa: BLE001 - told to every caller: their code cannot be executed
             traceback.print_exc()
             self._application = _broken(describe(error))
-        threading.Thread(target=self._serve, name="channel", daemon=True).start()
+        self._is_ready.set()
         self._loop.run_forever()
 
     def _serve(self) -> None:
@@ -100,6 +105,7 @@ class RequestLoop:
     async def _answer(self, header: Header, buffers: Sequence[Buffer]) -> None:
         response = _Response(self._channel, header["request"], self._settings["spill_folders"])
         try:
+            await self._is_ready.wait()
             body = frames.take(header, buffers)
             state = dict(self._lifespan.state) if self._lifespan is not None else {}
             await self._application({**_scope(header), "state": state}, _receiver(body), response.send)
