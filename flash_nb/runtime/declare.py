@@ -82,7 +82,8 @@ class Record:
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and vars(self) == vars(other)
 
-    __hash__ = None  # its settings can be lists
+    def __hash__(self) -> int:
+        return hash((type(self), *vars(self)))
 
 
 class PodTemplate(Record):
@@ -156,7 +157,7 @@ class _Words(type):
     def __getattr__(cls, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        return cls(cls.spelt(name))  # type: ignore[attr-defined]  # of `Word`
+        return cls(cls.spelt(name))
 
 
 class Word(str, metaclass=_Words):
