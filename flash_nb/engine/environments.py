@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flash_nb import uv
 from flash_nb.errors import WorkerEnvironmentError
 
 Progress = Callable[[str], None]
@@ -380,11 +381,9 @@ class Environments:
     async def _uv(
         self, folder: Path, *arguments: str, say: Progress, variables: Mapping[str, str] | None = None
     ) -> CompletedRun:
-        from uv import find_uv_bin
-
-        argv = (os.fspath(find_uv_bin()), *arguments)
-        environment = uv_variables(os.environ) | dict(variables or {})
-        return await self._run(argv, folder, environment, _UvProgress(say).line)
+        argv = (uv.program(), *arguments)
+        environment = uv.variables(os.environ) | dict(variables or {})
+        return await self._run(argv, folder, environment, uv.Progress(say).line)
 
 
 class _SharedBuild:
@@ -466,24 +465,6 @@ def _last_use(folder: Path) -> float:
     return (marker if marker.exists() else folder).stat().st_mtime
 
 
-def uv_variables(base: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables to run uv with: the machine's index settings stay, a project's do not.
-
-    uv does not know pip's variables, so the ones that say where packages come from are translated.
-    """
-    strange = {"VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONHOME", "PYTHONPATH"}
-    strange |= {"UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_PROJECT", "UV_WORKING_DIR"}
-    variables = {name: value for name, value in base.items() if name not in strange}
-    for ours, pips in (
-        ("UV_INDEX_URL", "PIP_INDEX_URL"),
-        ("UV_EXTRA_INDEX_URL", "PIP_EXTRA_INDEX_URL"),
-        ("SSL_CERT_FILE", "PIP_CERT"),
-    ):
-        if pips in base:
-            variables.setdefault(ours, base[pips])
-    return variables | {"NO_COLOR": "1", "UV_NO_WRAP": "1"}
-
-
 # ---- telling the progress -------------------------------------------------------------------------
 
 
@@ -515,154 +496,13 @@ class _Throttle:
             self._tell(phrase)
 
 
-_DOWNLOADING = re.compile(r"Downloading (\S+).* \(([\d.]+)([KMG]?)i?B\)")
-_SCALE = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
-
-
-class _UvProgress:
-    """Turns the lines of one uv run into short phrases."""
-
-    def __init__(self, say: Progress) -> None:
-        self._say = say
-        self._downloads: dict[str, float] = {}
-
-    def line(self, text: str) -> None:
-        """Take one line of uv's output."""
-        text = _without_secrets(text.strip())
-        verb, _, rest = text.partition(" ")
-        if begun := _DOWNLOADING.match(text):
-            self._downloads[begun[1]] = float(begun[2]) * _SCALE[begun[3]]
-            self._say_download()
-        elif verb == "Downloaded":
-            self._downloads.pop(rest, None)
-            self._say_download()
-        elif verb in {"Resolved", "Prepared"}:
-            self._say(f"{verb.lower()} {rest.partition(' in ')[0]}")
-        elif verb == "Building":
-            self._say(f"building {rest}")
-
-    def _say_download(self) -> None:
-        """Name the largest download under way: it is the one that everybody waits for."""
-        if not self._downloads:
-            return
-        name, size = max(self._downloads.items(), key=lambda item: item[1])
-        more = len(self._downloads) - 1
-        self._say(f"downloading {name} ({size / 1e6:.0f} MB)" + (f" and {more} more" if more else ""))
-
-
 # ---- saying why uv failed -------------------------------------------------------------------------
-
-
-class _Failure(NamedTuple):
-    """A row of the table below.
-
-    In `pattern`, NAME is a package's name, REST its extras, markers and versions, and SPEC both.
-    """
-
-    pattern: str
-    sentence: str
-    hint: str
-
-    def search(self, text: str) -> re.Match[str] | None:
-        """Look for the pattern; compiled only here, since few engines ever see a failure."""
-        pattern = self.pattern.replace("SPEC", "NAMEREST")
-        pattern = pattern.replace("NAME", r"[A-Za-z0-9][\w.-]*(?![\w.-])")
-        pattern = pattern.replace("REST", r"(?:\[[^\]]*\])?(?:\{[^}]*\})?[^\s{]*")
-        return re.search(pattern, text)
-
-
-_OTHER_VERSION = "Ask for another version, or leave the version out."
-_OTHER_PYTHON = "Ask for another version of the package, or run it on another Python."
-_LOOSEN = "Loosen or leave out one of the versions."
-
-# The first that matches uv's message, its lines joined by single spaces. `{asked}` is all that was
-# asked for. What uv writes was the same, but for punctuation, in 0.5.31, 0.8.22 and 0.13.9.
-_FAILURES = (
-    _Failure(
-        r"client error \(Connect\)|error sending request for url|operation timed out",
-        "{asked} cannot be installed: the network is unreachable, or the package index does not answer.",
-        "Check the connection; behind a proxy or with an index of your own, set HTTPS_PROXY or UV_INDEX_URL.",
-    ),
-    _Failure(
-        r"network (?:was|is|connectivity is) disabled",
-        "{asked} cannot be installed: uv is set to be offline, and its cache does not hold everything.",
-        "Unset UV_OFFLINE, or install it once while online.",
-    ),
-    _Failure(
-        r"HTTP status \w+ error \((?P<status>[^)]*)\) for url \((?P<url>[^)\s]*)\)",
-        "{asked} cannot be installed: the server answered {status!r} to {url}.",
-        "Check the address, and the credentials for it.",
-    ),
-    _Failure(
-        r"Failed to (?:download and )?build `(?P<what>[^`]+)`.*Git operation failed",
-        "The dependency {what!r} cannot be installed: git cannot fetch it.",
-        "Check the address, the branch, and that this machine may read the repository.",
-    ),
-    _Failure(
-        r"Failed to (?:download and )?build:? `(?P<what>[^`]+)`",
-        "The dependency {what!r} cannot be installed: it has no wheel that fits, and its build failed.",
-        "Ask for a version with wheels for this Python, or install what its build asks for.",
-    ),
-    _Failure(
-        r"(?P<what>NAME) was not found in the package registry",
-        "The dependency {what!r} cannot be installed: it is not on the package index.",
-        "Is it misspelt? The name to install can differ from the name to import: cv2 is in opencv-python.",
-    ),
-    _Failure(
-        r"there (?:is|are) no versions? of (?P<what>SPEC)",
-        "The dependency {what!r} cannot be installed: there is no such version.",
-        _OTHER_VERSION,
-    ),
-    _Failure(
-        r"only (?P<has>SPEC) (?:is|are) available and (?:you require|SPEC depends on) (?P<what>SPEC),",
-        "The dependency {what!r} cannot be installed: there is no such version, only {has}.",
-        _OTHER_VERSION,
-    ),
-    _Failure(
-        r".* (?P<what>SPEC) ha(?:s|ve) no wheels with a matching",  # the last: it is the newest version
-        "The dependency {what!r} cannot be installed: it has no wheel for this Python and machine.",
-        _OTHER_PYTHON,
-    ),
-    _Failure(
-        r"Python version \((?P<has>\S*)\) does not satisfy Python(?P<wanted>\S+) and (?P<what>SPEC) depends",
-        "The dependency {what!r} cannot be installed: it needs Python {wanted}, and this is {has}.",
-        _OTHER_PYTHON,
-    ),
-    _Failure(
-        r"you require (?P<a>(?P<name>NAME)REST) and (?P<b>(?P=name)(?![\w.-])REST), we can",
-        "{a} and {b} contradict each other.",
-        _LOOSEN,
-    ),
-    _Failure(
-        r"(?P<a>SPEC) depends on (?P<c>NAME)REST and (?P<b>SPEC) depends on (?P=c)(?![\w.-])",
-        "{a} and {b} need different versions of {c}.",
-        _LOOSEN,
-    ),
-    _Failure(
-        r"(?P<a>SPEC) depends on (?P<c>NAME)REST (?:.*And because|and) you require "
-        r"(?P<b>(?P=c)(?![\w.-])REST), we can",
-        "{a} and {b} cannot be installed together: {a} needs another version of {c}.",
-        _LOOSEN,
-    ),
-    _Failure(
-        r"requirements are unsatisfiable",
-        "{asked} cannot be installed: no set of versions satisfies everything.",
-        _LOOSEN,
-    ),
-    _Failure("", "{asked} cannot be installed.", "uv's words above say why; `uv pip install` repeats it."),
-)
 
 
 def explain_install_failure(requirements: Sequence[str], output: str) -> WorkerEnvironmentError:
     """Return an error whose first sentence names what is at fault, from what uv wrote."""
-    lines = _error_lines(output)
-    text = " ".join(" ".join(map(_undrawn, lines)).split())
-    asked = ("The dependency " if len(requirements) == 1 else "The dependencies ") + _listed(requirements)
-    for failure in _FAILURES:
-        if match := failure.search(text):
-            sentence = failure.sentence.format(asked=asked, **match.groupdict())
-            return _error(sentence, "uv", lines, hint=failure.hint)
-    raise AssertionError("the last failure matches everything")
+    failure = uv.explain(requirements, output)
+    return _error(failure.sentence, "uv", failure.said, hint=failure.hint)
 
 
 def explain_python_failure(python: str, output: str) -> WorkerEnvironmentError:
@@ -670,7 +510,7 @@ def explain_python_failure(python: str, output: str) -> WorkerEnvironmentError:
     return _error(
         f"No environment can be made with Python {python!r}.",
         "uv",
-        _error_lines(output),
+        uv.error_lines(output),
         hint="Ask for a Python that is installed here (`uv python list` shows them) or that uv can download.",
     )
 
@@ -678,30 +518,7 @@ def explain_python_failure(python: str, output: str) -> WorkerEnvironmentError:
 def _error(sentence: str, program: str, lines: Sequence[str], *, hint: str) -> WorkerEnvironmentError:
     shown = textwrap.dedent("\n".join(lines[-SHOWN_LINES:]))
     message = f"{sentence}\n{program} said:\n{textwrap.indent(shown, '  ')}"
-    return WorkerEnvironmentError(_without_secrets(message), hint=hint)
-
-
-def _without_secrets(text: str) -> str:
-    """Hide the user and password in addresses: an index of one's own often has them."""
-    return re.sub(r"(?<=://)[^/@\s]+@", "****@", text)
-
-
-def _listed(names: Sequence[str]) -> str:
-    quoted = [repr(name) for name in names]
-    return " and ".join(filter(None, (", ".join(quoted[:-1]), quoted[-1])))
-
-
-def _error_lines(output: str) -> list[str]:
-    """Return uv's message without what it wrote before: steps that went well, and warnings."""
-    lines = [line.rstrip() for line in output.splitlines() if line.strip()]
-    begins = ("error:", "No solution", "Failed to")
-    starts = (number for number, line in enumerate(lines) if _undrawn(line).startswith(begins))
-    return lines[next(starts, 0) :]
-
-
-def _undrawn(line: str) -> str:
-    """Return the line without the tree that uv draws before it."""
-    return line.lstrip(" ×╰├│─▶")
+    return WorkerEnvironmentError(uv.without_secrets(message), hint=hint)
 
 
 # ---- system packages ------------------------------------------------------------------------------
@@ -755,7 +572,7 @@ async def _apt_install(wanted: Sequence[str], on_progress: Progress, run: Runner
         done = await _run_debian(install, wanted, run, on_line)
     if done.returncode:
         unknown = sorted(set(re.findall(r"Unable to locate package (\S+)", done.output)))
-        sentence = f"The system packages {_listed(unknown or wanted)} cannot be installed."
+        sentence = f"The system packages {uv.listed(unknown or wanted)} cannot be installed."
         hint = f"Try it in a terminal: sudo apt-get install {' '.join(wanted)}"
         raise _error(sentence, "apt-get", done.output.splitlines(), hint=hint)
 
@@ -778,7 +595,7 @@ async def _run_debian(
         return await run(argv, Path("/"), variables, on_line)
     except FileNotFoundError:
         raise WorkerEnvironmentError(
-            f"The system packages {_listed(wanted)} are needed, but this machine has no {argv[0]}.",
+            f"The system packages {uv.listed(wanted)} are needed, but this machine has no {argv[0]}.",
             hint=_NO_DEBIAN,
         ) from None
 
