@@ -63,13 +63,14 @@ def test_flashignore_wins_over_gitignore_and_deeper_files_over_higher_ones(tmp_p
     assert files_in(tmp_path) == ("a/keep.log", "weights.bin")
 
 
-SECRETS = (
-    ".env .env.local prod.env .ENV certs/server.pem tls.key id_rsa id_ed25519 .netrc .pypirc .npmrc .aws/credentials "
-    ".ssh/config .runpod/config.toml kubeconfig a/.kube/config credentials.json service-account-prod.json"
-).split()
+SECRETS = """
+.env .env.local prod.env .ENV certs/server.pem tls.key id_rsa id_ed25519 .netrc .pypirc .npmrc
+.aws/credentials .ssh/config .runpod/config.toml kubeconfig a/.kube/config credentials.json
+service-account-prod.json
+"""
 
 
-@pytest.mark.parametrize("path", SECRETS)
+@pytest.mark.parametrize("path", SECRETS.split())
 def test_no_rule_brings_a_secret_in(tmp_path, path):
     put(
         tmp_path,
@@ -146,7 +147,7 @@ RULES = st.tuples(
 def test_git_says_the_same(tmp_path_factory, paths, rules, below):
     root = tmp_path_factory.mktemp("rules")
     folders = {"/".join(path.split("/")[:count]) for path in paths for count in range(1, path.count("/") + 1)}
-    files = {path: "" for path in paths - folders}
+    files = dict.fromkeys(paths - folders, "")
     if any(file.split("/")[0] in files for file in files if "/" in file):
         return
     files = {f: "" for f in files if not any(f.startswith(f"{o}/") for o in files)}
