@@ -7,7 +7,7 @@ job more, a tenth of a whole local call.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -205,11 +205,15 @@ class Backend(Protocol):
         runs_images: Workers run the container image of their resource. So nothing stands in for it,
             and a live route brings its code in each call.
         settings: What holds. Its session replaces them when one of `CHANGEABLE` changes.
+        created: The ids of the endpoints that it created; some may be deleted since.
     """
 
     name: str
     runs_images: bool
     settings: Settings
+
+    @property
+    def created(self) -> Collection[str]: ...  # noqa: D102 - described above
 
     async def ensure(self, spec: EndpointSpec) -> Endpoint:
         """Return the endpoint of this spec, created or updated if need be.

@@ -394,6 +394,7 @@ class LocalBackend:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.created: set[str] = set()
         self._client_id = secrets.token_hex(6)
         self._client: EngineClient | None = None
         self._connecting: asyncio.Lock | None = None
@@ -410,6 +411,8 @@ class LocalBackend:
         client = await self.client()
         answer = await client.call("ensure", spec=_wire(spec))
         self._specs[answer["id"]] = spec
+        if answer["created"]:
+            self.created.add(answer["id"])
         return LocalEndpoint(self, answer["id"], url=answer["url"], simulated=answer["simulated"])
 
     def attach(self, job_id: str, on_event: OnEvent) -> None:

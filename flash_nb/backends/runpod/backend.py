@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -141,6 +141,11 @@ class RunpodBackend:
         self._jobs: dict[str, RunpodJob] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._making: dict[str, asyncio.Lock] = {}
+
+    @property
+    def created(self) -> Collection[str]:
+        """The ids of the endpoints that this session created and did not delete."""
+        return self.provision.created
 
     async def ensure(self, spec: EndpointSpec) -> RunpodEndpoint:
         """Find, create or update the endpoint at Runpod."""
