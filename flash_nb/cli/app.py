@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from flash_nb.cli import cache, check, config, demo, endpoints, engine, init, login
+from flash_nb.cli.run import run as run_project
 from flash_nb.errors import FlashError
 from flash_nb.version import __version__
 
@@ -24,6 +25,7 @@ app.add_typer(cache.app, name="cache")
 app.command("check")(check.check)
 app.command("demo")(demo.demo)
 app.command("init")(init.init)
+app.command("run")(run_project)
 app.command("login")(login.login)
 app.command("config")(config.config)
 app.command("endpoints")(endpoints.endpoints)

@@ -6,12 +6,14 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from flash_nb.backends.base import Endpoint
 from flash_nb.jobs import Carried, JobOutput
 from flash_nb.sdk.arguments import Arguments
 from flash_nb.sdk.call import called, run_here, stream_here, submit
 from flash_nb.sdk.code import Code
 from flash_nb.sdk.job import Job
 from flash_nb.sdk.options import RemoteOptions
+from flash_nb.sdk.session import current_session
 from flash_nb.sdk.stream import Stream, StreamHere
 
 
@@ -94,6 +96,14 @@ class RemoteFunction:
         if self.how.local and self._function is not None:
             return stream_here(self._function, args, kwargs)
         return Stream(self.submit(*args, **kwargs), owned=True)
+
+    def ensure(self) -> Endpoint:
+        """Return the endpoint of the resource, created or updated if need be; waits for it.
+
+        Raises:
+            BackendError: It cannot be had.
+        """
+        return current_session().endpoint(self.how.resource)
 
     def options(self, **given: Any) -> RemoteFunction:
         """Return this function with other options; see `RemoteOptions.changed`.

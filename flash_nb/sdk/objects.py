@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
+from flash_nb.backends.base import Endpoint
 from flash_nb.errors import did_you_mean
 from flash_nb.jobs import Carried, JobOutput
 from flash_nb.resources.serverless import ServerlessResource
@@ -36,6 +37,14 @@ class RemoteClass:
         """Return an object that its worker makes with these arguments."""
         here = self._class(*args, **kwargs) if self._class is not None and self.how.local else None
         return RemoteObject(self._code, self.how, args, kwargs, here)
+
+    def ensure(self) -> Endpoint:
+        """Return the endpoint of the resource, created or updated if need be; waits for it.
+
+        Raises:
+            BackendError: It cannot be had.
+        """
+        return current_session().endpoint(self.how.resource)
 
     def options(self, **given: Any) -> RemoteClass:
         """Return this class with other options for its objects' calls; see `RemoteOptions.changed`."""

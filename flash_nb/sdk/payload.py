@@ -12,9 +12,11 @@ import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from flash_nb.backends.base import Endpoint
 from flash_nb.errors import SerializationError
 from flash_nb.jobs import FinishedEvent, JobOutput
 from flash_nb.sdk.arguments import plain
+from flash_nb.sdk.app import ServedApp
 from flash_nb.sdk.call import called
 from flash_nb.sdk.capture import MAX_PAYLOAD_BYTES
 from flash_nb.sdk.job import Job
@@ -52,6 +54,15 @@ class PayloadFunction:
         """
         return self._send(self._made(args, kwargs))
 
+    def ensure(self) -> Endpoint:
+        """Return the endpoint of the resource, created or updated if need be; waits for it.
+
+        Raises:
+            BackendError: It cannot be had.
+            ResourceError: The backend is the local engine, and nothing stands for the image there.
+        """
+        return current_session().endpoint(self.how.resource, self._app())
+
     def options(self, **given: Any) -> PayloadFunction:
         """Return this function with other options; see `RemoteOptions.changed`."""
         return PayloadFunction(self._function, self.how.changed(**given))
@@ -76,14 +87,13 @@ class PayloadFunction:
                 f"{name} returned a {type(payload).__name__}: {how.resource.name} takes a dict as payload.",
                 hint=f'For example: return {{"prompt": …}}. An async function is awaited: await {name}(…)',
             )
-        session = current_session()
-        app = None if session.backend.runs_images else app_of(how.resource)
+        app = self._app()
         sent = jsonable(f"the payload of {name}", payload)
         if (size := len(json.dumps(sent))) > MAX_PAYLOAD_BYTES:
             raise SerializationError(
                 f"The payload of {name} has {size / 1e6:.1f} MB, and 10 MB is the limit."
             )
-        return session.submit(
+        return current_session().submit(
             how.resource,
             app=app,
             label=f"{name}()",
@@ -96,6 +106,10 @@ class PayloadFunction:
             timeout_s=how.timeout_s,
             ttl_s=how.ttl_s,
         )
+
+    def _app(self) -> ServedApp | None:
+        """Return what stands for the resource's image; None where the image itself answers."""
+        return None if current_session().backend.runs_images else app_of(self.how.resource)
 
 
 def _decode(event: FinishedEvent) -> Any:

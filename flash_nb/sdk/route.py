@@ -19,7 +19,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from flash_nb.backends.base import HttpRequest, HttpResponse
+from flash_nb.backends.base import Endpoint, HttpRequest, HttpResponse
 from flash_nb.backends.events import worker_event
 from flash_nb.errors import RemoteExecutionError, ResourceError, SerializationError, did_you_mean
 from flash_nb.protocol import live
@@ -100,7 +100,28 @@ class RemoteRoute:
         Raises:
             BackendError: The endpoint cannot be had.
         """
-        return current_session().endpoint(self.how.resource, self._app()).url + self.path
+        return self.ensure().url + self.path
+
+    def ensure(self) -> Endpoint:
+        """Return the endpoint with all routes of the resource, created or updated if need be; waits for it.
+
+        Raises:
+            BackendError: It cannot be had.
+        """
+        return current_session().endpoint(self.how.resource, self._app())
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the endpoint answers requests for it; else a call runs here, or its source travels."""
+        return not self.how.local and not self._is_executed(current_session())
+
+    async def forward(self, request: HttpRequest) -> HttpResponse:
+        """Send somebody's request to the endpoint as it is, once; return the answer, whatever its status.
+
+        Raises:
+            BackendError: There was no answer.
+        """
+        return await current_session().request(self.how.resource, self._app(), request)
 
     @property
     def served(self) -> tuple[Route, ObjectCode, RemoteOptions]:

@@ -52,11 +52,10 @@ def describe(error: BaseException) -> dict[str, str]:
     }
 
 
-def _endpoint(function: Callable[..., Any], method: str, path: str) -> Callable[..., Any]:
-    """Return the function with its body fields marked as such for FastAPI."""
+def served_signature(signature: inspect.Signature, method: str, path: str) -> inspect.Signature:
+    """Return the signature of a route with its body fields marked for FastAPI; all are by keyword only."""
     from fastapi import Body
 
-    signature = signature_of(function)
     where = places(signature, method, path)
     parameters = []
     for name, parameter in signature.parameters.items():
@@ -64,6 +63,11 @@ def _endpoint(function: Callable[..., Any], method: str, path: str) -> Callable[
         if where[name] == "body":
             kind = Annotated[kind, Body(embed=True)]
         parameters.append(parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
+    return signature.replace(parameters=_required_first(parameters))
+
+
+def _endpoint(function: Callable[..., Any], method: str, path: str) -> Callable[..., Any]:
+    """Return the function with its body fields marked as such for FastAPI."""
 
     async def call_async(**values: Any) -> Any:
         return await function(**values)
@@ -74,7 +78,7 @@ def _endpoint(function: Callable[..., Any], method: str, path: str) -> Callable[
     endpoint: Any = call_async if inspect.iscoroutinefunction(function) else call
     functools.update_wrapper(endpoint, function)
     del endpoint.__wrapped__
-    endpoint.__signature__ = signature.replace(parameters=_required_first(parameters))
+    endpoint.__signature__ = served_signature(signature_of(function), method, path)
     made: Callable[..., Any] = endpoint
     return made
 

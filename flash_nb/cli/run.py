@@ -1,0 +1,93 @@
+"""``flash run``: serve a project from here."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flash_nb import settings as settings_
+from flash_nb.backends.choice import choose, make
+
+LOCALHOST = "localhost"
+PORT = 8888
+ASK_ABOVE = 5
+
+
+def run(
+    auto_provision: Annotated[
+        bool, typer.Option("--auto-provision", help="Make all endpoints before serving.")
+    ] = False,
+    host: Annotated[str, typer.Option("--host", envvar="FLASH_HOST", help="Where to listen.")] = LOCALHOST,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            "--port", "-p", envvar="FLASH_PORT", min=0, max=65535, help=f"Default: {PORT}; 0 is any."
+        ),
+    ] = None,
+    reload: Annotated[bool, typer.Option(help="Start again when a file of the project changes.")] = True,
+) -> None:
+    """Serve the project of this folder; its functions run on the local engine, or on Runpod with a key.
+
+    Serves the FastAPI application of main.py, app.py or server.py, and each @remote function by its name:
+    POST /functions/NAME. At the end it deletes the endpoints that it created.
+    """
+    from flash_nb.project import serve
+    from flash_nb.project.scan import scan
+
+    root = Path.cwd()
+    settings = settings_.load()
+    backend = choose(settings)
+    project = scan(root, serve.module_files(root))
+    count = len(project.groups)
+    if auto_provision and backend == "runpod":
+        make(backend, settings)  # a key that is missing is said before anything else
+        if count > ASK_ABOVE:
+            _ask(count)
+    opened = _listen(host, PORT if port is None else port, is_default=port is None)
+    if host not in (LOCALHOST, "127.0.0.1", "::1"):
+        typer.secho(f"Everybody who reaches {host} can call the functions.", fg="yellow", err=True)
+    with serve.created_file() as created:
+        serving = serve.Serving(root, serve.address(host, opened), created, auto_provision)
+        status = serve.serve(serving, opened, settings, backend, reload=reload)
+    raise typer.Exit(status)
+
+
+def _listen(host: str, port: int, *, is_default: bool) -> socket.socket:
+    """Return a listening socket: at another port if the one that is wanted is taken and that is all right.
+
+    Raises:
+        ProjectError: It is not.
+    """
+    from flash_nb.project.serve import PortBusyError, listen
+
+    try:
+        return listen(host, port)
+    except PortBusyError as busy:
+        if not busy.next_port:
+            raise
+        if sys.stdin.isatty():
+            if not typer.confirm(f"{busy.message} Use {busy.next_port}?", default=True):
+                raise typer.Exit(1) from None
+        elif is_default:
+            typer.echo(f"{busy.message} This is {busy.next_port}.", err=True)
+        else:
+            raise
+        return listen(host, busy.next_port)
+
+
+def _ask(count: int) -> None:
+    """Ask whether that many endpoints are meant.
+
+    Raises:
+        typer.Exit: They are not, or there is nobody to ask.
+    """
+    question = f"--auto-provision makes {count} endpoints at Runpod; workers that start are billed."
+    if not sys.stdin.isatty():
+        typer.echo(f"{question} It asks at a terminal: run it there.", err=True)
+        raise typer.Exit(1)
+    if not typer.confirm(f"{question} Go on?", default=False):
+        raise typer.Exit(1)
