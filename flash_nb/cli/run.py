@@ -35,13 +35,15 @@ def run(
     Serves the FastAPI application of main.py, app.py or server.py, and each @remote function by its name:
     POST /functions/NAME. At the end it deletes the endpoints that it created.
     """
-    from flash_nb.project import serve
+    from flash_nb.project.address import address
+    from flash_nb.project.endpoints import created
     from flash_nb.project.scan import scan
+    from flash_nb.project.serve import Serving, module_files, serve
 
     root = Path.cwd()
     settings = settings_.load()
     backend = choose(settings)
-    project = scan(root, serve.module_files(root))
+    project = scan(root, module_files(root))
     count = len(project.groups)
     if auto_provision and backend == "runpod":
         make(backend, settings)  # a key that is missing is said before anything else
@@ -50,9 +52,9 @@ def run(
     opened = _listen(host, PORT if port is None else port, is_default=port is None)
     if host not in (LOCALHOST, "127.0.0.1", "::1"):
         typer.secho(f"Everybody who reaches {host} can call the functions.", fg="yellow", err=True)
-    with serve.created_file() as created:
-        serving = serve.Serving(root, serve.address(host, opened), created, auto_provision)
-        status = serve.serve(serving, opened, settings, backend, reload=reload)
+    with created() as told:
+        serving = Serving(root, address(host, opened), told, auto_provision)
+        status = serve(serving, opened, settings, backend, reload=reload)
     raise typer.Exit(status)
 
 
@@ -62,7 +64,7 @@ def _listen(host: str, port: int, *, is_default: bool) -> socket.socket:
     Raises:
         ProjectError: It is not.
     """
-    from flash_nb.project.serve import PortBusyError, listen
+    from flash_nb.project.address import PortBusyError, listen
 
     try:
         return listen(host, port)

@@ -1,19 +1,23 @@
-"""The application that ``flash run`` serves: the project's own, with a route for each function beside its own.
+"""The application that ``flash run`` serves: the project's own, and a route for each function.
 
 ``POST /functions/NAME`` takes a function's parameters as the fields of a JSON object, by the rules of a
 declared POST route (`flash_nb.worker.routes`); a class has ``POST /functions/NAME/METHOD``, for one object
 that is made without arguments and kept. Functions of load-balanced resources are at ``/RESOURCE/PATH``, with
 the method that they declare. A route of the project's own with the same path comes first.
 
-What a function returned is the answer. If it raised, the answer is 500; if it could not run, 502, or 504 if
-its time was up: ``{"detail", "type", "message", "traceback"}``, as a load-balanced worker tells it.
+What a function returned is the answer. If it raised, or its values cannot travel, the answer is 500; if its
+backend or its worker failed, 502; if its time was up, 504. All three are
+``{"detail", "type", "message", "traceback"}``, as a load-balanced worker tells it.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,12 +32,10 @@ from pydantic_core import to_json
 from starlette.routing import Mount
 
 from flash_nb.backends.base import HttpRequest
-from flash_nb.errors import FlashError, JobTimeoutError, ProjectError, RemoteExecutionError
-from flash_nb.jobs import JobOutput
+from flash_nb.errors import BackendError, FlashError, JobTimeoutError, ProjectError, RemoteExecutionError
 from flash_nb.project.declared import Function, Project
 from flash_nb.sdk.jsonable import jsonable
 from flash_nb.sdk.objects import RemoteClass
-from flash_nb.sdk.payload import PayloadFunction
 from flash_nb.sdk.remote import Remote
 from flash_nb.sdk.route import RemoteRoute
 from flash_nb.worker.failure import formatted, message, type_of
@@ -44,9 +46,21 @@ PREFIX = "/functions"
 TAG = "functions, run on their resources"
 STATIC = "/static-offline-docs"
 NOT_FORWARDED = frozenset(
-    # A connection's own; the length is counted anew. On Runpod, `authorization` is for Runpod's gate.
-    "authorization connection content-length date host keep-alive server te trailer transfer-encoding upgrade".split()
+    {
+        "authorization",  # on Runpod it is for Runpod's gate
+        "connection",
+        "content-length",  # counted anew
+        "date",
+        "host",
+        "keep-alive",
+        "server",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
 )
+"""Headers of one connection."""
 
 Answer = Callable[..., Awaitable[Response]]
 
@@ -75,7 +89,7 @@ def load(project: Project) -> tuple[FastAPI, dict[str, Remote]]:
 
 
 def serve_as_official() -> None:
-    """Let ``from runpod_flash import …`` of this process give flash_nb, be the official SDK installed or not."""
+    """Let ``from runpod_flash import …`` give flash_nb in this process, installed or not."""
     sys.modules.setdefault(OFFICIAL, import_module("flash_nb"))
 
 
@@ -88,13 +102,15 @@ def extend(app: FastAPI, project: Project, functions: Mapping[str, Remote]) -> N
         functions: They themselves, by name.
     """
     taken = {
-        (method, getattr(route, "path", "")) for route in app.routes for method in getattr(route, "methods", None) or ()
+        (method, getattr(route, "path", ""))
+        for route in app.routes
+        for method in getattr(route, "methods", None) or ()
     }
     router = APIRouter(tags=[TAG])
     for each in project.functions:
-        for method, path, signature, answer in _routes(each, functions[each.name]):
-            if (method, path) not in taken:
-                _add(router, method, path, signature, answer, each)
+        for route in _routes(each, functions[each.name]):
+            if (route.method, route.path) not in taken:
+                route.add_to(router)
     known = [*app.router.routes]
     app.include_router(router)
     new = [route for route in app.router.routes if route not in known]
@@ -111,29 +127,99 @@ def routes_of(function: Function, resource: str) -> list[str]:
     return [f"POST {PREFIX}/{function.name}"]
 
 
-def _routes(
-    function: Function, remote: Remote
-) -> list[tuple[str, str, inspect.Signature | None, Answer]]:
-    """Return method, path, signature and answer of each route of a function; without signature: as it comes."""
+@dataclass(frozen=True)
+class _Route:
+    """A route of a function.
+
+    Attributes:
+        name: What people call it.
+        signature: Its parameters; None: only its worker can read the request.
+        answer: Called with the request and the arguments.
+    """
+
+    method: str
+    path: str
+    name: str
+    signature: inspect.Signature | None
+    answer: Answer
+
+    def add_to(self, router: APIRouter) -> None:
+        """Add it; parameters whose annotations say nothing to FastAPI may be anything."""
+        try:
+            self._add(router, self.signature)
+        except Exception:  # noqa: BLE001 - pydantic and FastAPI have many words for it
+            assert self.signature is not None
+            parameters = self.signature.parameters.values()
+            untyped = [each.replace(annotation=each.empty) for each in parameters]
+            self._add(router, self.signature.replace(parameters=untyped))
+
+    def _add(self, router: APIRouter, signature: inspect.Signature | None) -> None:
+        router.add_api_route(
+            self.path,
+            self._endpoint(signature),
+            methods=[self.method],
+            name=self.name,
+            summary=self.name,
+            response_model=None,
+        )
+
+    def _endpoint(self, signature: inspect.Signature | None) -> Callable[..., Any]:
+        """Return a function whose signature tells FastAPI what a request holds."""
+        if signature is None:
+            return self._as_it_comes
+        if any(each.kind == each.VAR_KEYWORD for each in signature.parameters.values()):
+            return functools.partial(self._any_fields, signature)
+        named = signature.replace(
+            parameters=[each for each in signature.parameters.values() if _is_named(each)],
+            return_annotation=inspect.Signature.empty,
+        )
+
+        async def endpoint(flash_request: Request, **values: Any) -> Response:
+            bound = inspect.BoundArguments(named, OrderedDict(values))
+            return await self.answer(flash_request, bound.args, bound.kwargs)
+
+        served = served_signature(named, self.method, self.path)
+        request = inspect.Parameter("flash_request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)
+        typed: Any = endpoint
+        typed.__signature__ = served.replace(parameters=[request, *served.parameters.values()])
+        made: Callable[..., Any] = typed
+        return made
+
+    async def _as_it_comes(self, request: Request) -> Response:
+        return await self.answer(request, (), {})
+
+    async def _any_fields(self, signature: inspect.Signature, request: Request) -> Response:
+        """Answer for ``**parameters``, which nobody can list: the fields of any JSON object."""
+        try:
+            bound = signature.bind(**await request.json())
+        except (TypeError, ValueError) as error:
+            return JSONResponse({"detail": str(error)}, status_code=422)
+        return await self.answer(request, bound.args, bound.kwargs)
+
+
+def _routes(function: Function, remote: Remote) -> list[_Route]:
     if isinstance(remote, RemoteRoute):
         prefix = f"/{quote(remote.how.resource.name)}"
         signature = signature_of(remote)
-        where = places(signature, remote.method, remote.path).values()
-        is_raw = not {"upload", "injected"}.isdisjoint(where)
-        return [(remote.method, prefix + remote.path, None if is_raw else signature, _forwarding(remote, prefix))]
-    if isinstance(remote, RemoteClass):
-        instance = remote()
-        cls: Any = remote.__wrapped__  # type: ignore[attr-defined]  # set by update_wrapper
-        return [
-            (
-                "POST",
-                f"{PREFIX}/{function.name}/{method}",
-                _without_self(signature_of(getattr(cls, method))),
-                _calling(getattr(instance, method), f"{function.name}.{method}"),
-            )
-            for method in function.methods
-        ]
-    return [("POST", f"{PREFIX}/{function.name}", signature_of(remote), _calling(remote, function.name))]
+        is_raw = not {"upload", "injected"}.isdisjoint(places(signature, remote.method, remote.path).values())
+        answer = _forwarding(remote, prefix)
+        path = prefix + remote.path
+        return [_Route(remote.method, path, function.name, None if is_raw else signature, answer)]
+    path = f"{PREFIX}/{function.name}"
+    if not isinstance(remote, RemoteClass):
+        answer = _calling(remote, function.name)
+        return [_Route("POST", path, function.name, signature_of(remote), answer)]
+    instance, cls = remote(), inspect.unwrap(remote)
+    return [
+        _Route(
+            "POST",
+            f"{path}/{method}",
+            f"{function.name}.{method}",
+            _without_self(signature_of(getattr(cls, method))),
+            _calling(getattr(instance, method), f"{function.name}.{method}"),
+        )
+        for method in function.methods
+    ]
 
 
 def _calling(remote: Callable[..., Any], label: str) -> Answer:
@@ -172,70 +258,24 @@ async def _request_without(prefix: str, request: Request) -> HttpRequest:
 
 
 def _failure(error: Exception) -> JSONResponse:
-    """Return what is told of an error: 500 if the function raised it, 504 if its time was up, else 502."""
+    """Return what is told of an error: 500 if the function is to blame, else 502; 504 if its time was up."""
     facts = error if isinstance(error, RemoteExecutionError) else getattr(error, "__flash__", None)
-    told = {
-        "type": (facts and facts.remote_type) or type_of(error),
-        "message": (facts and facts.remote_message) or message(error),
-        "traceback": (facts and facts.remote_traceback) or formatted(error),
-    }
-    raised = not isinstance(error, FlashError) or (facts is not None and bool(facts.remote_type))
-    status = 500 if raised else 504 if isinstance(error, JobTimeoutError) else 502
-    return JSONResponse({"detail": f"{told['type']}: {told['message']}", **told}, status_code=status)
+    if facts is not None and facts.remote_type:
+        kind, text, trace = facts.remote_type, facts.remote_message, facts.remote_traceback
+    elif isinstance(error, FlashError):  # its sentence says it all; the frames are ours
+        kind, text = type(error).__name__, str(error)
+        trace = f"{kind}: {text}"
+    else:
+        kind, text, trace = type_of(error), message(error), formatted(error)
+    told = {"detail": f"{kind}: {text}", "type": kind, "message": text, "traceback": trace}
+    return JSONResponse(told, status_code=_status(error, facts))
 
 
-def _add(
-    router: APIRouter, method: str, path: str, signature: inspect.Signature | None, answer: Answer, function: Function
-) -> None:
-    """Add a route; parameters whose annotations say nothing to FastAPI may be anything."""
-    about = {"methods": [method], "name": function.name, "response_model": None, "summary": _summary(function, path)}
-    try:
-        router.add_api_route(path, _endpoint(signature, method, path, answer), **about)  # type: ignore[arg-type]
-    except Exception:  # noqa: BLE001 - pydantic and FastAPI have many words for it
-        assert signature is not None
-        parameters = [each.replace(annotation=each.empty) for each in signature.parameters.values()]
-        endpoint = _endpoint(signature.replace(parameters=parameters), method, path, answer)
-        router.add_api_route(path, endpoint, **about)  # type: ignore[arg-type]
-
-
-def _endpoint(signature: inspect.Signature | None, method: str, path: str, answer: Answer) -> Callable[..., Any]:
-    """Return a function whose signature tells FastAPI what a request holds."""
-    if signature is None:
-
-        async def as_it_comes(request: Request) -> Response:
-            return await answer(request, (), {})
-
-        return as_it_comes
-    if any(each.kind == each.VAR_KEYWORD for each in signature.parameters.values()):
-        return _open_endpoint(signature, answer)
-    named = signature.replace(
-        parameters=[each for each in signature.parameters.values() if _is_named(each)],
-        return_annotation=inspect.Signature.empty,
-    )
-
-    async def endpoint(flash_request: Request, **values: Any) -> Response:
-        bound = inspect.BoundArguments(named, dict(values))  # type: ignore[arg-type]  # an OrderedDict, once
-        return await answer(flash_request, bound.args, bound.kwargs)
-
-    served = served_signature(named, method, path)
-    request = inspect.Parameter("flash_request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)
-    typed: Any = endpoint
-    typed.__signature__ = served.replace(parameters=[request, *served.parameters.values()])
-    made: Callable[..., Any] = typed
-    return made
-
-
-def _open_endpoint(signature: inspect.Signature, answer: Answer) -> Callable[..., Any]:
-    """Return a function for parameters that nobody can list: the fields of any JSON object."""
-
-    async def open_endpoint(request: Request, fields: dict[str, Any]) -> Response:
-        try:
-            bound = signature.bind(**fields)
-        except TypeError as error:
-            return JSONResponse({"detail": str(error)}, status_code=422)
-        return await answer(request, bound.args, bound.kwargs)
-
-    return open_endpoint
+def _status(error: Exception, facts: RemoteExecutionError | None) -> int:
+    if isinstance(error, JobTimeoutError):
+        return 504
+    has_raised = facts is not None and facts.remote_type
+    return 502 if isinstance(error, (BackendError, RemoteExecutionError)) and not has_raised else 500
 
 
 def _is_named(parameter: inspect.Parameter) -> bool:
@@ -253,10 +293,6 @@ def _is_named(parameter: inspect.Parameter) -> bool:
 
 def _without_self(signature: inspect.Signature) -> inspect.Signature:
     return signature.replace(parameters=[*signature.parameters.values()][1:])
-
-
-def _summary(function: Function, path: str) -> str:
-    return f"{function.name}.{path.rpartition('/')[2]}" if function.kind == "class" else function.name
 
 
 def _serve_docs_offline(app: FastAPI) -> None:

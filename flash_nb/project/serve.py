@@ -12,97 +12,40 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-import errno
 import multiprocessing
 import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 import threading
-import time
 import traceback
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn import Config, Server
 from uvicorn._subprocess import get_subprocess
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.supervisors.basereload import BaseReload
 
-from flash_nb.backends.base import Backend, EndpointInfo
-from flash_nb.backends.choice import make
-from flash_nb.errors import FlashError, ProjectError
-from flash_nb.loop import LoopThread
+from flash_nb.errors import FlashError
 from flash_nb.project.application import extend, load, routes_of
-from flash_nb.project.declared import Group, Project
+from flash_nb.project.declared import Project
+from flash_nb.project.endpoints import RUNNERS, Created, delete, provision
 from flash_nb.project.scan import scan
-from flash_nb.sdk.remote import Remote
 from flash_nb.sdk.session import Session, current_session, set_session
 from flash_nb.settings import Settings
 from flash_nb.settings import load as load_settings
 
 POLL_S = 0.25
 GRACE_S = 5.0
-REQUESTS_GRACE_S = 2
-DELETE_PATIENCE_S = 30.0
-PROVISION_AT_ONCE = 3
-PORTS = 100
-"""How many ports are tried after the one that is wanted."""
+"""How long the second process may take to end."""
 
-RUNNERS = {"local": "the local engine of this machine", "runpod": "Runpod, where workers that are up are billed"}
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; port 0 is any.
-
-    Raises:
-        PortBusyError: Somebody else listens there.
-        ProjectError: The address cannot be had.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    opened = socket.socket(family, socket.SOCK_STREAM)
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        opened.bind((host, port))
-        opened.listen(2048)
-    except (OSError, UnicodeError) as error:
-        opened.close()
-        if getattr(error, "errno", None) == errno.EADDRINUSE:
-            raise PortBusyError(host, port) from None
-        raise ProjectError(f"{host}:{port} cannot be listened at: {error}.") from None
-    return opened
-
-
-class PortBusyError(ProjectError):
-    """Somebody else listens at a port.
-
-    Attributes:
-        next_port: The next one that is free; 0 if there is none nearby.
-    """
-
-    def __init__(self, host: str, port: int) -> None:
-        self.next_port = next(filter(lambda other: _is_free(host, other), range(port + 1, port + PORTS)), 0)
-        free = f"The next free one: --port {self.next_port}" if self.next_port else "Choose another: --port"
-        super().__init__(f"Port {port} of {host} is in use.", hint=free)
-
-
-def _is_free(host: str, port: int) -> bool:
-    try:
-        listen(host, port).close()
-    except (ProjectError, OverflowError):
-        return False
-    return True
-
-
-def address(host: str, opened: socket.socket) -> str:
-    """Return the URL of a socket, as it is typed into a browser on this machine."""
-    name = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return f"http://{name}:{opened.getsockname()[1]}"
+REQUESTS_GRACE_S = 1
+"""How long requests may take then."""
 
 
 def module_files(root: Path) -> tuple[str, ...]:
@@ -140,18 +83,8 @@ def serve(serving: Serving, opened: socket.socket, settings: Settings, backend: 
     try:
         supervisor.run()
     finally:
-        delete_created(serving.created_file, settings, backend)
+        delete(serving.created.ids(), settings, backend)
     return supervisor.status
-
-
-@contextlib.contextmanager
-def created_file() -> Iterator[Path]:
-    """Yield a new file, for the ids of endpoints; deleted with its folder at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="flash-run-"))
-    try:
-        yield folder / "created"
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -161,18 +94,18 @@ class Serving:
     Attributes:
         root: The project's folder.
         url: Where it is served.
-        created_file: Where the ids of endpoints go that it created, one in a line.
+        created: Where it tells which endpoints it has created.
         provision: Make all endpoints before serving.
         again: It was served before, so there is not much to say.
     """
 
     root: Path
     url: str
-    created_file: Path
+    created: Created
     provision: bool
     again: bool = False
 
-    def __call__(self, sockets: list[socket.socket]) -> None:
+    def __call__(self, sockets: list[socket.socket] | None) -> None:
         """Import and serve; return at a signal. Ends the process with status 1 if it cannot be imported."""
         signal.signal(signal.SIGINT, signal.default_int_handler)  # the first process started us without
         threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
@@ -189,10 +122,10 @@ class Serving:
         finally:
             for each in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(each, signal.SIG_IGN)
-            self._tell_created()
+            self.created.tell()
             session.close()
 
-    def _serve(self, session: Session, sockets: list[socket.socket]) -> None:
+    def _serve(self, session: Session, sockets: list[socket.socket] | None) -> None:
         project = scan(self.root, module_files(self.root))
         sys.path.insert(0, str(self.root))
         try:
@@ -204,10 +137,10 @@ class Serving:
         except Exception as error:  # noqa: BLE001 - it is the project's own
             _fail_with_traceback(error, self.root)
         extend(app, project, functions)
-        app.add_middleware(_Telling, tell=self._tell_created)
+        app.add_middleware(_Telling, tell=self.created.tell)
         if self.provision:
             provision(project, functions)
-            self._tell_created()
+            self.created.tell()
         signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn raises it again at its end
         docs = f"{self.url}{app.docs_url}" if app.docs_url and app.openapi_url else ""
         banner = _again(self.url) if self.again else describe(project, self.url, docs, session.backend.name)
@@ -216,22 +149,30 @@ class Serving:
         )
         _Server(config, banner).run(sockets)
 
-    def _tell_created(self) -> None:
-        with contextlib.suppress(FlashError, OSError):
-            ids = sorted(current_session().backend.created)
-            self.created_file.with_suffix(f".{os.getpid()}").write_text("".join(f"{each}\n" for each in ids))
-
 
 class _Telling:
-    """Notes after each request which endpoints it has created; pure ASGI."""
+    """Tells after each request which endpoints were created; a request that a stop cuts off gets 503.
 
-    def __init__(self, app: Any, tell: Any) -> None:
+    Pure ASGI.
+    """
+
+    def __init__(self, app: ASGIApp, tell: Callable[[], None]) -> None:
         self._app, self._tell = app, tell
         self._known = 0
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def noting_send(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, noting_send)
+        except asyncio.CancelledError:  # nobody else cancels a request
+            if scope["type"] == "http" and not begun:
+                await PlainTextResponse("flash run was ended.\n", 503)(scope, receive, send)
         finally:
             count = len(current_session().backend.created)
             if count != self._known:
@@ -291,7 +232,9 @@ class _Supervisor(BaseReload):
         if not self._reload:
             return None
         files = self._stamps()
-        changed = [Path(name) for name in sorted({*files, *self._files}) if files.get(name) != self._files.get(name)]
+        changed = [
+            Path(name) for name in sorted({*files, *self._files}) if files.get(name) != self._files.get(name)
+        ]
         self._files = files
         return changed or None
 
@@ -338,46 +281,19 @@ def log_config() -> dict[str, Any]:
     return config
 
 
-def provision(project: Project, functions: Mapping[str, Remote]) -> None:
-    """Make the endpoint of each group, several at once; print how it goes. One that fails stops no other."""
-
-    def ensure(group: Group) -> None:
-        begun = time.monotonic()
-        known = set(current_session().backend.created)
-        print(f"  … {group.key}: {group.resource.describe()}")
-        try:
-            endpoint = functions[group.functions[0].name].ensure()
-        except FlashError as error:
-            print(f"  ✗ {group.key}: {error}")
-            return
-        is_new = endpoint.id in current_session().backend.created and endpoint.id not in known
-        state = "created" if is_new else "was there already"
-        print(f"  ✓ {group.key}: {state}, {endpoint.id}, {time.monotonic() - begun:.1f} s")
-
-    print(f"Endpoints, at {RUNNERS[current_session().backend.name]}:")
-    with ThreadPoolExecutor(PROVISION_AT_ONCE) as pool:
-        list(pool.map(ensure, project.groups))
-
-
 def describe(project: Project, url: str, docs: str, backend: str) -> str:
     """Return what is said when a project is served for the first time."""
-    rows = [
-        (route, group.key, group.resource.describe())
-        for group in project.groups
-        for function in group.functions
-        for route in routes_of(function, group.resource.name)
-    ]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
-    table = [f"  {row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}" for row in rows]
     application = f"{project.mothership.file} and its functions" if project.mothership else "its functions"
-    lines = [
-        f"{project.name}: {application} at {url}",
-        *([f"Documentation: {docs}"] if docs else []),
-        f"Functions run on {RUNNERS[backend]}:" if rows else "There are no functions with @remote.",
-        *table,
-        "Ctrl-C ends it.",
-    ]
-    return "\n".join(lines)
+    lines = [f"{project.name}: {application} at {url}"]
+    if docs:
+        lines.append(f"Documentation: {docs}")
+    lines.append(f"Functions run on {RUNNERS[backend]}:" if project.groups else "No functions.")
+    for group in project.groups:
+        lines.append(f"  {group.key}: {group.resource.describe()}")
+        lines += [
+            f"    {route}" for each in group.functions for route in routes_of(each, group.resource.name)
+        ]
+    return "\n".join([*lines, "Ctrl-C ends it."])
 
 
 def _again(url: str) -> str:
@@ -385,19 +301,19 @@ def _again(url: str) -> str:
 
 
 def project_frames(error: BaseException, root: Path) -> list[traceback.FrameSummary]:
-    """Return the frames of an error from the first to the last one of the project; empty if there are none."""
+    """Return an error's frames from the first one of the project on; empty if there are none."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [
-        index
-        for index, frame in enumerate(frames)
-        if Path(frame.filename).is_relative_to(root) and not any(
-            _is_foreign(root / parent)
-            for parent in Path(frame.filename).relative_to(root).parents
-            if parent != Path()
-        )
-    ]
+    own = [index for index, frame in enumerate(frames) if _is_in(root, Path(frame.filename))]
+    # What follows the last one is ours, if it is our error: it adds nothing to the sentence.
     last = (own[-1] + 1 if isinstance(error, FlashError) else len(frames)) if own else 0
     return frames[own[0] : last] if own else []
+
+
+def _is_in(root: Path, file: Path) -> bool:
+    """Say if a file is one of the project's own: virtual environments lie in its folder too."""
+    if not file.is_relative_to(root):
+        return False
+    return not any(_is_foreign(root / parent) for parent in file.relative_to(root).parents if parent.name)
 
 
 def _fail_with_traceback(error: BaseException, root: Path) -> None:
@@ -410,37 +326,3 @@ def _fail_with_traceback(error: BaseException, root: Path) -> None:
     said.stack = traceback.StackSummary.from_list(project_frames(error, root))
     print("".join(said.format()), file=sys.stderr, end="")
     sys.exit(1)
-
-
-def delete_created(file: Path, settings: Settings, backend: str) -> None:
-    """Delete the endpoints whose ids stand in the files, with a line each; prints what cannot be deleted."""
-    ids = {each for part in file.parent.glob(f"{file.stem}.*") for each in part.read_text().split()}
-    if not ids:
-        return
-
-    async def delete() -> None:
-        chosen = make(backend, replace(settings, down_on_exit=False))
-        try:
-            for each in await chosen.endpoints():
-                if each.id in ids:
-                    await _delete(chosen, each)
-        finally:
-            await chosen.aclose()
-
-    async def bounded() -> None:
-        await asyncio.wait_for(delete(), DELETE_PATIENCE_S)
-
-    try:
-        LoopThread().run(bounded())
-    except (FlashError, TimeoutError, asyncio.TimeoutError) as error:
-        reason = str(error) or f"no answer within {DELETE_PATIENCE_S:g} s"
-        print(f"Not all endpoints could be deleted: {reason}\nSee: flash endpoints", file=sys.stderr)
-
-
-async def _delete(backend: Backend, endpoint: EndpointInfo) -> None:
-    try:
-        await backend.delete(endpoint.id)
-    except FlashError as error:
-        print(f"The endpoint {endpoint.name} ({endpoint.id}) stays: {error}", file=sys.stderr)
-    else:
-        print(f"Deleted the endpoint {endpoint.name} ({endpoint.id}).")

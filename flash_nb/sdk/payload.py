@@ -15,8 +15,8 @@ from typing import Any
 from flash_nb.backends.base import Endpoint
 from flash_nb.errors import SerializationError
 from flash_nb.jobs import FinishedEvent, JobOutput
-from flash_nb.sdk.arguments import plain
 from flash_nb.sdk.app import ServedApp
+from flash_nb.sdk.arguments import plain
 from flash_nb.sdk.call import called
 from flash_nb.sdk.capture import MAX_PAYLOAD_BYTES
 from flash_nb.sdk.job import Job
