@@ -11,6 +11,7 @@ import typer
 
 from flash_nb import settings as settings_
 from flash_nb.backends.choice import choose, make
+from flash_nb.errors import ProjectError
 
 LOCALHOST = "localhost"
 PORT = 8888
@@ -44,6 +45,11 @@ def run(
     settings = settings_.load()
     backend = choose(settings)
     project = scan(root, module_files(root))
+    if project.mothership is None and not project.groups:
+        raise ProjectError(
+            f"There is nothing to serve in {root}: no file has an application, and no function has @remote.",
+            hint="To begin with a small project: flash init",
+        )
     count = len(project.groups)
     if auto_provision and backend == "runpod":
         make(backend, settings)  # a key that is missing is said before anything else

@@ -7,8 +7,10 @@ text and one completion serve both; ``ctx.obj`` is the `Notebook`.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -215,15 +217,33 @@ def _usage_errors(path: Sequence[str]) -> Iterator[None]:
 
 
 def _process(words: Sequence[str]) -> None:
-    """Run a command in a process of its own, and show what it prints."""
-    done = subprocess.run(
+    """Run a command in a process of its own, and show what it prints as it comes.
+
+    An interrupt goes to the process, which ends in its own way.
+
+    Raises:
+        KeyboardInterrupt: It was interrupted before it was done.
+        FlashError: It failed.
+    """
+    process = subprocess.Popen(
         [sys.executable, "-m", "flash_nb", *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
-    print(done.stdout, end="")
-    if done.returncode:
-        raise FlashError(f"%flash {' '.join(words)} ended with status {done.returncode}.")
+    is_interrupted = False
+    while True:
+        try:
+            for line in process.stdout or ():
+                print(line, end="")
+            status = process.wait()
+            break
+        except KeyboardInterrupt:
+            is_interrupted = True
+            process.send_signal(signal.SIGINT)
+    if status and is_interrupted:
+        raise KeyboardInterrupt
+    if status:
+        raise FlashError(f"%flash {' '.join(words)} ended with status {status}.")

@@ -203,7 +203,7 @@ class _Supervisor(BaseReload):
         self.reloader_name = "flash run"
         self._serving = serving
         self._reload = reload
-        self._files: Mapping[str, float] = {}
+        self._files: Mapping[str, int] = {}
         self._is_down = False
 
     def startup(self) -> None:
@@ -213,7 +213,7 @@ class _Supervisor(BaseReload):
 
     def restart(self) -> None:
         _end(self.process)
-        self._start(replace(self._serving, again=self.status == 0))
+        self._start(replace(self._serving, again=not self._is_down))
 
     def shutdown(self) -> None:
         _end(self.process)
@@ -224,8 +224,8 @@ class _Supervisor(BaseReload):
         self.pause()
         if not self.process.is_alive() and not self._is_down:
             self._is_down = True
-            self.status = self.process.exitcode or 0
             if not self._reload:
+                self.status = self.process.exitcode or 0
                 self.should_exit.set()
                 return None
             print("Nothing is served now; it starts again when a file of the project changes.")
@@ -250,11 +250,11 @@ class _Supervisor(BaseReload):
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def _stamps(self) -> Mapping[str, float]:
+    def _stamps(self) -> Mapping[str, int]:
         stamps = {}
         for name in module_files(self._serving.root):
             with contextlib.suppress(FileNotFoundError):
-                stamps[name] = (self._serving.root / name).stat().st_mtime_ns / 1e9
+                stamps[name] = (self._serving.root / name).stat().st_mtime_ns
         return stamps
 
 
