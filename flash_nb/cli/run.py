@@ -11,7 +11,6 @@ import typer
 
 from flash_nb import settings as settings_
 from flash_nb.backends.choice import choose, make
-from flash_nb.errors import ProjectError
 
 LOCALHOST = "localhost"
 PORT = 8888
@@ -39,17 +38,13 @@ def run(
     from flash_nb.project.address import address
     from flash_nb.project.endpoints import created
     from flash_nb.project.scan import scan
-    from flash_nb.project.serve import Serving, module_files, serve
+    from flash_nb.project.sources import files_in
+    from flash_nb.project.serve import Serving, serve
 
     root = Path.cwd()
     settings = settings_.load()
     backend = choose(settings)
-    project = scan(root, module_files(root))
-    if project.mothership is None and not project.groups:
-        raise ProjectError(
-            f"There is nothing to serve in {root}: no file has an application, and no function has @remote.",
-            hint="To begin with a small project: flash init",
-        )
+    project = scan(root, files_in(root))
     count = len(project.groups)
     if auto_provision and backend == "runpod":
         make(backend, settings)  # a key that is missing is said before anything else

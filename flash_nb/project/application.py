@@ -38,8 +38,9 @@ from flash_nb.sdk.jsonable import jsonable
 from flash_nb.sdk.objects import RemoteClass
 from flash_nb.sdk.remote import Remote
 from flash_nb.sdk.route import RemoteRoute
-from flash_nb.worker.failure import formatted, message, type_of
-from flash_nb.worker.routes import places, served_signature, signature_of
+from flash_nb.worker.raised import formatted, message, type_of
+from flash_nb.worker.routes import places, signature_of
+from flash_nb.worker.serving import served_signature
 
 OFFICIAL = "runpod_flash"
 PREFIX = "/functions"

@@ -36,6 +36,7 @@ from flash_nb.project.application import extend, load, routes_of
 from flash_nb.project.declared import Project
 from flash_nb.project.endpoints import RUNNERS, Created, delete, provision
 from flash_nb.project.scan import scan
+from flash_nb.project.sources import files_in
 from flash_nb.sdk.session import Session, current_session, set_session
 from flash_nb.settings import Settings
 from flash_nb.settings import load as load_settings
@@ -126,7 +127,7 @@ class Serving:
             session.close()
 
     def _serve(self, session: Session, sockets: list[socket.socket] | None) -> None:
-        project = scan(self.root, module_files(self.root))
+        project = scan(self.root, files_in(self.root))
         sys.path.insert(0, str(self.root))
         try:
             app, functions = load(project)

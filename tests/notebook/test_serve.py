@@ -1,4 +1,4 @@
-"""``%flash init`` and ``%flash run``: in processes of their own, shown as they go, ended by the stop button."""
+"""``%flash init`` and ``%flash run``: shown as they go, and ended by the stop button."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from running import Run, environment_of, flash, until
+from terminal import at_terminal
 
 MAIN = """
 from fastapi import FastAPI
@@ -249,17 +250,15 @@ def test_changes_are_taken_up_and_a_mistake_is_shown_until_it_is_mended(start: S
 
 
 def test_without_reload_a_broken_project_ends_it(start: Start):
-    run = start(
-        {"main.py": "from fastapi import FastAPI\napp = FastAPI()\n1 / 0\n"}, "--port", "0", "--no-reload"
-    )
+    run = start({"main.py": MAIN + "\n1 / 0\n", "work.py": WORK}, "--port", "0", "--no-reload")
     assert run.ended() == 1
-    assert run.said == (
+    assert run.said.startswith(
         "Traceback (most recent call last):\n"
-        f'  File "{run.folder.resolve()}/main.py", line 3, in <module>\n'
+        f'  File "{run.folder.resolve()}/main.py", line 11, in <module>\n'
         "    1 / 0\n"
-        "    ~~^~~\n"
-        "ZeroDivisionError: division by zero\n"
     )
+    assert run.said.endswith("\nZeroDivisionError: division by zero\n")
+    assert "flash_nb" not in run.said
 
 
 def test_an_error_of_a_declaration_shows_the_line_of_the_project(start: Start):
@@ -342,8 +341,29 @@ def payload(x: int):
     assert run.ended() == 0
 
 
-def test_a_folder_without_a_project_says_what_to_do(start: Start):
+def test_a_folder_without_a_project_says_so(start: Start):
     run = start({"notes.txt": "nothing"}, "--port", "0")
     assert run.ended() == 1
-    assert "There is nothing to serve in" in run.said
-    assert "flash init" in run.said
+    assert "no @remote function and no application was found" in run.said
+
+
+def test_a_terminal_is_asked_for_the_port_and_ctrl_c_ends_it(home: Path, busy: int):
+    write(home / "shop", {"work.py": WORK})
+    status, shown = at_terminal(
+        environment_of(home),
+        home / "shop",
+        "run",
+        "--port",
+        str(busy),
+        asked="? [Y/n]: ",
+        answer="",
+        last="Ctrl-C ends it.",
+    )
+    assert status == 0, shown
+    assert f"Port {busy} of localhost is in use. Use " in shown
+    assert "Traceback" not in shown
+    status, shown = at_terminal(
+        environment_of(home), home / "shop", "run", "--port", str(busy), asked="? [Y/n]: ", answer="n"
+    )
+    assert status == 1
+    assert "Ctrl-C ends it." not in shown
