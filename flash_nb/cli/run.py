@@ -38,8 +38,8 @@ def run(
     from flash_nb.project.address import address
     from flash_nb.project.endpoints import created
     from flash_nb.project.scan import scan
-    from flash_nb.project.sources import files_in
     from flash_nb.project.serve import Serving, serve
+    from flash_nb.project.sources import files_in
 
     root = Path.cwd()
     settings = settings_.load()

@@ -27,9 +27,11 @@ from urllib.parse import quote
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from pydantic_core import to_json
-from starlette.routing import Mount
+from starlette.routing import BaseRoute, Match, Mount
+from starlette.types import Scope
 
 from flash_nb.backends.base import HttpRequest
 from flash_nb.errors import BackendError, FlashError, JobTimeoutError, ProjectError, RemoteExecutionError
@@ -95,7 +97,7 @@ def serve_as_official() -> None:
 
 
 def extend(app: FastAPI, project: Project, functions: Mapping[str, Remote]) -> None:
-    """Add a route for each function to the application, before a route of its own that takes all paths.
+    """Add a route for each function to the application, after its own but before one that hides it.
 
     Args:
         app: The application; changed.
@@ -115,7 +117,8 @@ def extend(app: FastAPI, project: Project, functions: Mapping[str, Remote]) -> N
     known = [*app.router.routes]
     app.include_router(router)
     new = [route for route in app.router.routes if route not in known]
-    app.router.routes[:] = [*new, *known]
+    place = next((index for index, each in enumerate(known) if _hides(each, router)), len(known))
+    app.router.routes[:] = [*known[:place], *new, *known[place:]]
     _serve_docs_offline(app)
 
 
@@ -128,12 +131,30 @@ def routes_of(function: Function, resource: str) -> list[str]:
     return [f"POST {PREFIX}/{function.name}"]
 
 
+def _hides(route: BaseRoute, router: APIRouter) -> bool:
+    """Say if a route would answer for one of a router's: it takes all paths, say."""
+    for each in router.routes:
+        if isinstance(each, APIRoute):
+            for method in each.methods or ():
+                scope: Scope = {
+                    "type": "http",
+                    "method": method,
+                    "path": each.path,
+                    "root_path": "",
+                    "headers": [],
+                }
+                if route.matches(scope)[0] is Match.FULL:
+                    return True
+    return False
+
+
 @dataclass(frozen=True)
 class _Route:
     """A route of a function.
 
     Attributes:
         name: What people call it.
+        about: Its documentation.
         signature: Its parameters; None: only its worker can read the request.
         answer: Called with the request and the arguments.
     """
@@ -141,6 +162,7 @@ class _Route:
     method: str
     path: str
     name: str
+    about: str
     signature: inspect.Signature | None
     answer: Answer
 
@@ -161,6 +183,7 @@ class _Route:
             methods=[self.method],
             name=self.name,
             summary=self.name,
+            description=self.about,
             response_model=None,
         )
 
@@ -199,23 +222,25 @@ class _Route:
 
 
 def _routes(function: Function, remote: Remote) -> list[_Route]:
+    about = inspect.getdoc(inspect.unwrap(remote)) or ""
     if isinstance(remote, RemoteRoute):
         prefix = f"/{quote(remote.how.resource.name)}"
         signature = signature_of(remote)
         is_raw = not {"upload", "injected"}.isdisjoint(places(signature, remote.method, remote.path).values())
         answer = _forwarding(remote, prefix)
         path = prefix + remote.path
-        return [_Route(remote.method, path, function.name, None if is_raw else signature, answer)]
+        return [_Route(remote.method, path, function.name, about, None if is_raw else signature, answer)]
     path = f"{PREFIX}/{function.name}"
     if not isinstance(remote, RemoteClass):
         answer = _calling(remote, function.name)
-        return [_Route("POST", path, function.name, signature_of(remote), answer)]
+        return [_Route("POST", path, function.name, about, signature_of(remote), answer)]
     instance, cls = remote(), inspect.unwrap(remote)
     return [
         _Route(
             "POST",
             f"{path}/{method}",
             f"{function.name}.{method}",
+            inspect.getdoc(getattr(cls, method)) or about,
             _without_self(signature_of(getattr(cls, method))),
             _calling(getattr(instance, method), f"{function.name}.{method}"),
         )

@@ -29,7 +29,7 @@ def test_a_new_folder(tmp_path: Path):
 
 @pytest.mark.parametrize("arguments", [(), (".",)])
 def test_this_folder(tmp_path: Path, arguments: tuple[str, ...]):
-    folder = tmp_path / "my shop's \"best\""
+    folder = tmp_path / 'my shop\'s "best"'
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
     done = flash(ENVIRONMENT, folder, "init", *arguments)
@@ -72,10 +72,12 @@ def test_a_name_that_is_no_folder_is_refused(tmp_path: Path):
 
 
 def test_a_wheel_has_all_of_it(tmp_path: Path):
-    pytest.importorskip("hatchling")
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    command = [sys.executable, "-m", "uv", "build", "--wheel", "--out-dir", str(tmp_path), str(root)]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    if built.returncode and "hatchling" in built.stderr:
+        pytest.skip("no index to have the build backend from")
+    assert built.returncode == 0, built.stderr
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as opened:
         opened.extractall(tmp_path / "installed")

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from running import Run, environment_of, flash, until
 from terminal import at_terminal
@@ -27,16 +28,17 @@ async def hello(name: str):
     return {"said": (await shout(name)).unwrap(), "version": 1}
 """
 
-WORK = """
+WORK = '''
 from flash_nb import CpuLiveServerless, remote
 
 cpu = CpuLiveServerless(name="shouter")
 
 @remote(resource_config=cpu)
 async def shout(text: str, times: int = 1) -> str:
+    """Say it loudly."""
     print(f"shouting {text}")
     return (text.upper() + "!") * times
-"""
+'''
 
 Start = Callable[..., Run]
 
@@ -86,8 +88,9 @@ def test_routes_and_functions_answer_and_nothing_is_left(start: Start, home: Pat
     run.until_said("shouting a")
     assert run.post("/functions/shout", {"times": "x"}).status_code == 422
     schema = run.get("/openapi.json").json()
-    assert {"/hello/{name}", "/functions/shout"} <= {*schema["paths"]}
     assert schema["paths"]["/functions/shout"]["post"]["tags"] == ["functions, run on their resources"]
+    assert schema["paths"]["/functions/shout"]["post"]["description"] == "Say it loudly."
+    assert [*schema["paths"]] == ["/hello/{name}", "/functions/shout"]  # the project's own come first
     assert "swagger" in run.get("/docs").text
     assert endpoints(home) == ["shouter"]
 
@@ -116,6 +119,50 @@ def test_an_endpoint_that_was_there_before_stays(start: Start, home: Path):
     assert run.ended() == 0
     assert "Deleted" not in run.said
     assert endpoints(home) == ["shouter"]
+
+
+ROUTES = """
+from fastapi import HTTPException, Request, UploadFile
+from fastapi.responses import PlainTextResponse
+from flash_nb import CpuLiveLoadBalancer, remote
+
+api = CpuLiveLoadBalancer(name="desk")
+
+@remote(api, method="POST", path="/add")
+async def add(x: int, y: int = 1):
+    return {"sum": x + y}
+
+@remote(api, method="GET", path="/items/{item}")
+async def find(item: str, limit: int = 3):
+    if item == "none":
+        raise HTTPException(404, "there is no such item")
+    return {"item": item, "limit": limit}
+
+@remote(api, method="PUT", path="/raw")
+async def raw(request: Request):
+    return PlainTextResponse(f"{len(await request.body())} bytes, {request.headers['x-mark']}", 201)
+
+@remote(api, method="POST", path="/file", dependencies=["python-multipart"])
+async def measure(file: UploadFile):
+    return len(await file.read())
+"""
+
+
+def test_routes_of_a_load_balancer_are_served_as_declared(start: Start):
+    run = start({"desk.py": ROUTES}).until_served()
+    assert "GET /desk/items/{item}" in run.said
+    assert run.post("/desk/add", {"x": 2}).json() == {"sum": 3}
+    assert run.post("/desk/add", {}).status_code == 422
+    assert run.get("/desk/items/a%20b?limit=5").json() == {"item": "a b", "limit": 5}
+    missing = run.get("/desk/items/none")
+    assert (missing.status_code, missing.json()["detail"]) == (404, "there is no such item")
+    sent = httpx.put(f"{run.url}/desk/raw", content=b"12345", headers={"x-mark": "here"})
+    assert (sent.status_code, sent.text) == (201, "5 bytes, here")
+    assert sent.headers["content-type"].startswith("text/plain")
+    assert httpx.post(f"{run.url}/desk/file", files={"file": b"1234567"}).json() == 7
+    assert run.post("/functions/add", {"x": 2}).status_code == 404
+    parameters = run.get("/openapi.json").json()["paths"]["/desk/items/{item}"]["get"]["parameters"]
+    assert [each["name"] for each in parameters] == ["item", "limit"]
 
 
 FUNCTIONS = """
@@ -367,3 +414,45 @@ def test_a_terminal_is_asked_for_the_port_and_ctrl_c_ends_it(home: Path, busy: i
     )
     assert status == 1
     assert "Ctrl-C ends it." not in shown
+
+
+@pytest.fixture
+def runpod(home: Path) -> dict[str, str]:
+    """An environment in which an engine plays Runpod."""
+    environment = environment_of(home)
+    started = json.loads(flash(environment, home, "engine", "start", "--json").stdout)
+    keyed = {"FLASH_BACKEND": "runpod", "RUNPOD_API_KEY": started["api_key"]}
+    return {**environment, **started["runpod"], **keyed}
+
+
+def test_functions_run_on_runpod_with_a_key(home: Path, runpod: dict[str, str]):
+    write(home / "shop", {"main.py": MAIN, "work.py": WORK})
+    run = Run(home / "shop", runpod, "--port", "0", "--auto-provision")
+    try:
+        run.until_served()
+        assert "Functions run on Runpod, where workers that are up are billed:" in run.said
+        assert "✓ shouter: created, " in run.said
+        assert run.post("/functions/shout", {"text": "a"}).json() == "A!"
+        run.interrupt()
+        assert run.ended() == 0
+        assert "Deleted the endpoint shouter" in run.said
+        assert runpod["RUNPOD_API_KEY"] not in run.said
+    finally:
+        run.kill()
+    assert flash(runpod, home, "endpoints").stdout == "There are no endpoints (runpod).\n"
+
+
+def test_many_endpoints_at_runpod_are_asked_for(home: Path, runpod: dict[str, str]):
+    many = [f"@remote(CpuLiveServerless(name='w{n}'))\ndef f{n}(): ..." for n in range(6)]
+    write(home / "shop", {"work.py": "\n".join(["from flash_nb import CpuLiveServerless, remote", *many])})
+    arguments = ("run", "--port", "0", "--auto-provision")
+    refused = flash(runpod, home / "shop", *arguments)
+    assert refused.returncode == 1
+    assert "--auto-provision makes 6 endpoints at Runpod" in refused.stderr
+    status, shown = at_terminal(runpod, home / "shop", *arguments, asked="Go on? [y/N]: ", answer="")
+    assert status == 1
+    assert "created" not in shown
+    status, shown = at_terminal(
+        runpod, home / "shop", *arguments, asked="Go on? [y/N]: ", answer="y", last="Ctrl-C ends it."
+    )
+    assert (status, shown.count(": created, "), shown.count("Deleted the endpoint")) == (0, 6, 6), shown
