@@ -26,6 +26,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
@@ -104,11 +105,7 @@ def extend(app: FastAPI, project: Project, functions: Mapping[str, Remote]) -> N
         project: What its functions are.
         functions: They themselves, by name.
     """
-    taken = {
-        (method, getattr(route, "path", ""))
-        for route in app.routes
-        for method in getattr(route, "methods", None) or ()
-    }
+    taken = _declared(app)
     router = APIRouter(tags=[TAG])
     for each in project.functions:
         for route in _routes(each, functions[each.name]):
@@ -129,6 +126,15 @@ def routes_of(function: Function, resource: str) -> list[str]:
     if function.kind == "class":
         return [f"POST {PREFIX}/{function.name}/{method}" for method in function.methods]
     return [f"POST {PREFIX}/{function.name}"]
+
+
+def _declared(app: FastAPI) -> set[tuple[str, str]]:
+    """Return method and path of each route that an application documents, whatever router it is in."""
+    try:
+        paths = get_openapi(title=app.title, version=app.version, routes=app.routes)["paths"]
+    except Exception:  # noqa: BLE001 - a route that cannot be documented can be served all the same
+        return set()
+    return {(method.upper(), path) for path, methods in paths.items() for method in methods}
 
 
 def _hides(route: BaseRoute, router: APIRouter) -> bool:

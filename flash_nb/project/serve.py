@@ -14,11 +14,11 @@ import contextlib
 import copy
 import multiprocessing
 import os
+import select
 import signal
 import socket
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,8 +35,10 @@ from flash_nb.errors import FlashError
 from flash_nb.project.application import extend, load, routes_of
 from flash_nb.project.declared import Project
 from flash_nb.project.endpoints import RUNNERS, Created, delete, provision
+from flash_nb.project.files import module_files
 from flash_nb.project.scan import scan
 from flash_nb.project.sources import files_in
+from flash_nb.project.trace import Shortening, shown
 from flash_nb.sdk.session import Session, current_session, set_session
 from flash_nb.settings import Settings
 from flash_nb.settings import load as load_settings
@@ -47,27 +49,6 @@ GRACE_S = 5.0
 
 REQUESTS_GRACE_S = 1
 """How long requests may take then."""
-
-
-def module_files(root: Path) -> tuple[str, ...]:
-    """Return the project's Python files: relative, with ``/``, sorted.
-
-    Hidden folders, virtual environments and caches are not looked into.
-    """
-    found: list[str] = []
-    for folder, names, files in os.walk(root):
-        names[:] = [name for name in names if not _is_foreign(Path(folder, name))]
-        found += [Path(folder, name).relative_to(root).as_posix() for name in files if name.endswith(".py")]
-    return tuple(sorted(found))
-
-
-def _is_foreign(folder: Path) -> bool:
-    name = folder.name
-    return (
-        name.startswith(".")
-        or name in {"__pycache__", "node_modules", "site-packages"}
-        or (folder / "pyvenv.cfg").exists()
-    )
 
 
 def serve(serving: Serving, opened: socket.socket, settings: Settings, backend: str, *, reload: bool) -> int:
@@ -131,12 +112,12 @@ class Serving:
         sys.path.insert(0, str(self.root))
         try:
             app, functions = load(project)
-        except FlashError as error:
-            if not project_frames(error, self.root):
+        except Exception as error:
+            told = shown(error, self.root)
+            if not told:
                 raise
-            _fail_with_traceback(error, self.root)
-        except Exception as error:  # noqa: BLE001 - it is the project's own
-            _fail_with_traceback(error, self.root)
+            print(told, file=sys.stderr, end="")
+            sys.exit(1)
         extend(app, project, functions)
         app.add_middleware(_Telling, tell=self.created.tell)
         if self.provision:
@@ -146,7 +127,7 @@ class Serving:
         docs = f"{self.url}{app.docs_url}" if app.docs_url and app.openapi_url else ""
         banner = _again(self.url) if self.again else describe(project, self.url, docs, session.backend.name)
         config = Config(
-            app, log_config=log_config(), timeout_graceful_shutdown=REQUESTS_GRACE_S, log_level=None
+            app, log_config=_log_config(self.root), timeout_graceful_shutdown=REQUESTS_GRACE_S, log_level=None
         )
         _Server(config, banner).run(sockets)
 
@@ -198,7 +179,7 @@ class _Supervisor(BaseReload):
     """The first process, once everything is decided."""
 
     def __init__(self, serving: Serving, opened: socket.socket, *, reload: bool) -> None:
-        config = Config(app="", log_config=log_config(), log_level=None, reload_delay=POLL_S)
+        config = Config(app="", log_config=_log_config(serving.root), log_level=None, reload_delay=POLL_S)
         super().__init__(config, serving, [opened])
         self.status = 0
         self.reloader_name = "flash run"
@@ -210,6 +191,8 @@ class _Supervisor(BaseReload):
     def startup(self) -> None:
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, self.signal_handler)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not started by nohup
+            signal.signal(signal.SIGHUP, self.signal_handler)
         self._start(self._serving)
 
     def restart(self) -> None:
@@ -217,12 +200,17 @@ class _Supervisor(BaseReload):
         self._start(replace(self._serving, again=not self._is_down))
 
     def shutdown(self) -> None:
+        if _nobody_reads():
+            _be_silent()
         _end(self.process)
         for opened in self.sockets:
             opened.close()
 
     def should_restart(self) -> list[Path] | None:
         self.pause()
+        if _nobody_reads():
+            self.should_exit.set()
+            return None
         if not self.process.is_alive() and not self._is_down:
             self._is_down = True
             if not self._reload:
@@ -268,6 +256,20 @@ def _end(process: Any) -> None:
         process.join()
 
 
+def _nobody_reads() -> bool:
+    """Say if the terminal, or the notebook, that shows what is printed is gone."""
+    watched = select.poll()
+    watched.register(sys.stdout.fileno(), 0)  # of errors and hang-ups it tells unasked
+    return bool(watched.poll(0))
+
+
+def _be_silent() -> None:
+    """Let what is printed go nowhere, instead of ending the process in the middle of its last work."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
+
+
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -275,10 +277,11 @@ def _end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def log_config() -> dict[str, Any]:
+def _log_config(root: Path) -> dict[str, Any]:
     """Return what uvicorn logs: requests, and what goes wrong."""
     config = copy.deepcopy(LOGGING_CONFIG)
-    config["loggers"]["uvicorn.error"]["level"] = "WARNING"
+    config["filters"] = {"shortening": {"()": Shortening, "root": root}}
+    config["loggers"]["uvicorn.error"] |= {"level": "WARNING", "filters": ["shortening"]}
     return config
 
 
@@ -299,31 +302,3 @@ def describe(project: Project, url: str, docs: str, backend: str) -> str:
 
 def _again(url: str) -> str:
     return f"Served again at {url}"
-
-
-def project_frames(error: BaseException, root: Path) -> list[traceback.FrameSummary]:
-    """Return an error's frames from the first one of the project on; empty if there are none."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [index for index, frame in enumerate(frames) if _is_in(root, Path(frame.filename))]
-    # What follows the last one is ours, if it is our error: it adds nothing to the sentence.
-    last = (own[-1] + 1 if isinstance(error, FlashError) else len(frames)) if own else 0
-    return frames[own[0] : last] if own else []
-
-
-def _is_in(root: Path, file: Path) -> bool:
-    """Say if a file is one of the project's own: virtual environments lie in its folder too."""
-    if not file.is_relative_to(root):
-        return False
-    return not any(_is_foreign(root / parent) for parent in file.relative_to(root).parents if parent.name)
-
-
-def _fail_with_traceback(error: BaseException, root: Path) -> None:
-    """Show the project's part of a traceback, and end the process.
-
-    Raises:
-        SystemExit: Always.
-    """
-    said = traceback.TracebackException.from_exception(error)
-    said.stack = traceback.StackSummary.from_list(project_frames(error, root))
-    print("".join(said.format()), file=sys.stderr, end="")
-    sys.exit(1)

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -102,10 +103,21 @@ def test_routes_and_functions_answer_and_nothing_is_left(start: Start, home: Pat
     assert endpoints(home) == []
 
 
+def test_a_new_project_works_at_once(start: Start, home: Path):
+    assert flash(environment_of(home), home, "init", "shop").returncode == 0
+    run = start({}).until_served()
+    assert run.get("/").json() == {"project": "shop", "documentation": "/docs"}
+    reported = run.post("/report", {"text": "one three"}).json()
+    assert (reported["words"], reported["summary"]["mean"], reported["summary"]["spread"]) == (2, 4.0, 1.0)
+    assert reported["summary"]["device"] == "CPU: no GPU here"
+    assert run.post("/cpu/words", {"text": "a bc"}).json() == [1, 2]
+    assert run.post("/gpu/summary", {"values": []}).status_code == 500
+
+
 def test_an_endpoint_that_was_there_before_stays(start: Start, home: Path):
     write(home / "before", {"x.py": f"{WORK}\nimport asyncio\nprint(asyncio.run(shout('x')).unwrap())\n"})
     done = subprocess.run(
-        ["python", "x.py"],
+        [sys.executable, "x.py"],
         cwd=home / "before",
         env=environment_of(home),
         capture_output=True,
@@ -245,11 +257,17 @@ def test_every_kind_of_function_without_an_application(start: Start):
     assert run.get("/openapi.json").status_code == 200
 
 
-def test_the_project_comes_first_and_a_route_for_all_paths_hides_no_function(start: Start):
+def test_the_project_comes_first_in_its_routers_too_and_a_route_for_all_paths_hides_no_function(start: Start):
     own = """
-@app.post("/functions/shout")
+from fastapi import APIRouter
+
+router = APIRouter()
+
+@router.post("/shout")
 async def mine():
     return "mine"
+
+app.include_router(router, prefix="/functions")
 
 @app.get("/{rest:path}")
 @app.post("/{rest:path}")
@@ -338,6 +356,53 @@ async def stuck():
     finally:
         client.kill()
         client.wait()
+
+
+def test_a_failing_route_of_the_project_is_logged_from_its_first_line_on(start: Start):
+    failing = """
+@app.get("/fail")
+async def fail():
+    return (await shout(7)).unwrap()
+"""
+    run = start({"main.py": MAIN + failing, "work.py": WORK}).until_served()
+    assert run.get("/fail").status_code == 500
+    run.until_said("AttributeError: 'int' object has no attribute 'upper'")
+    logged = run.said.partition("Traceback (most recent call last):\n")[2]
+    assert logged.startswith(f'  File "{run.folder.resolve()}/main.py", line 13, in fail\n')
+    assert "starlette" not in logged
+    assert "work.py" in logged
+
+
+def test_it_ends_when_nobody_reads_what_it_prints(home: Path):
+    write(home / "shop", {"main.py": MAIN, "work.py": WORK})
+    command = [sys.executable, "-m", "flash_nb", "run", "--port", "0", "--auto-provision"]
+    process = subprocess.Popen(
+        command,
+        cwd=home / "shop",
+        env={**environment_of(home), "PYTHONUNBUFFERED": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    try:
+        while "Ctrl-C ends it." not in process.stdout.readline():
+            assert process.poll() is None
+        assert endpoints(home) == ["shouter"]
+        process.stdout.close()
+        assert process.wait(60) == 0
+        assert endpoints(home) == []
+    finally:
+        process.kill()
+
+
+def test_it_ends_when_its_terminal_is_closed(start: Start, home: Path):
+    files = {"main.py": MAIN, "work.py": WORK}
+    run = start(files, "--port", "0", "--auto-provision").until_served()
+    os.killpg(run.process.pid, signal.SIGHUP)
+    assert run.ended() == 0
+    assert run.children() == []
+    assert endpoints(home) == []
 
 
 def test_the_server_ends_with_its_first_process(start: Start):

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flash_nb.errors import ProjectError
+from flash_nb.project.scan import scan
 from flash_nb.project.skeleton import checked_name, conflicts, files_of, write
+from flash_nb.project.sources import files_in
 from flash_nb.resources import CpuLiveServerless
 
 DOCUMENTED = {
@@ -135,3 +137,16 @@ def test_files_and_folders_in_each_others_place(tmp_path: Path):
     (tmp_path / "main.py").mkdir()
     with pytest.raises(ProjectError, match=r"main\.py is a folder"):
         conflicts(tmp_path, files)
+
+
+def test_it_can_be_built(tmp_path: Path):
+    folder = tmp_path / "my-shop"
+    write(folder, files_of("my-shop"))
+    project = scan(folder, files_in(folder))
+    assert {group.key: [each.name for each in group.functions] for group in project.groups} == {
+        "my_shop_cpu": ["word_lengths"],
+        "my_shop_gpu": ["summarize"],
+    }
+    assert project.mothership is not None
+    assert (project.mothership.file, project.mothership.variable) == ("main.py", "app")
+    assert project.mothership.calls == {"word_lengths", "summarize"}
