@@ -1,4 +1,4 @@
-"""A Flash project: a folder of Python files that becomes endpoints. Nothing of it is imported here.
+"""A Flash project: a folder of Python files that becomes endpoints. It is not imported, but to serve it.
 
 ::
 
@@ -19,7 +19,12 @@
     build         all of that as one generator of steps
     preview       an artifact, run on a private engine behind one address
     skeleton      what ``flash init`` writes
-    serve         what ``flash run`` does: the project's FastAPI application, reloaded on change
+    serve         what ``flash run`` does, in two processes: the one that serves is replaced on change
+    application   the project's FastAPI application with a route for each function
+    address       where it is served, and the next free port
+    endpoints     made before, and deleted after it if they were made for it
+    files         which modules are looked at for changes
+    trace         a traceback from the project's first line on
     export        a notebook -> the files of a project
 
 The design drew this package beside `sdk`; it lies above it, because an export reads cells as the session
