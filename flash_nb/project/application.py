@@ -12,7 +12,6 @@ backend or its worker failed, 502; if its time was up, 504. All three are
 
 from __future__ import annotations
 
-import functools
 import inspect
 import sys
 from collections import OrderedDict
@@ -198,7 +197,7 @@ class _Route:
         if signature is None:
             return self._as_it_comes
         if any(each.kind == each.VAR_KEYWORD for each in signature.parameters.values()):
-            return functools.partial(self._any_fields, signature)
+            return self._open_endpoint(signature)
         named = signature.replace(
             parameters=[each for each in signature.parameters.values() if _is_named(each)],
             return_annotation=inspect.Signature.empty,
@@ -218,13 +217,17 @@ class _Route:
     async def _as_it_comes(self, request: Request) -> Response:
         return await self.answer(request, (), {})
 
-    async def _any_fields(self, signature: inspect.Signature, request: Request) -> Response:
-        """Answer for ``**parameters``, which nobody can list: the fields of any JSON object."""
-        try:
-            bound = signature.bind(**await request.json())
-        except (TypeError, ValueError) as error:
-            return JSONResponse({"detail": str(error)}, status_code=422)
-        return await self.answer(request, bound.args, bound.kwargs)
+    def _open_endpoint(self, signature: inspect.Signature) -> Callable[..., Any]:
+        """Return a function for ``**parameters``, which nobody can list: the fields of any JSON object."""
+
+        async def endpoint(request: Request) -> Response:
+            try:
+                bound = signature.bind(**await request.json())
+            except (TypeError, ValueError) as error:
+                return JSONResponse({"detail": str(error)}, status_code=422)
+            return await self.answer(request, bound.args, bound.kwargs)
+
+        return endpoint
 
 
 def _routes(function: Function, remote: Remote) -> list[_Route]:

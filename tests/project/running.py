@@ -103,6 +103,10 @@ class Run:
             if int(group) == self.process.pid and int(pid) != self.process.pid and not state.startswith("Z")
         ]
 
+    def until_alone(self) -> None:
+        """Wait until none of its processes is left: Python's tracker of resources ends a moment later."""
+        until("the end of all its processes", lambda: not self.children(), lambda: self.said)
+
     def interrupt(self) -> None:
         """Press Ctrl-C: all processes of the terminal get it."""
         os.killpg(self.process.pid, signal.SIGINT)

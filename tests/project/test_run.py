@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from running import Run, environment_of, flash, until
+from running import Run, environment_of, flash
 from terminal import at_terminal
 
 MAIN = """
@@ -99,7 +99,7 @@ def test_routes_and_functions_answer_and_nothing_is_left(start: Start, home: Pat
     assert run.ended() == 0
     assert "Deleted the endpoint shouter" in run.said
     assert "Traceback" not in run.said
-    assert run.children() == []
+    run.until_alone()
     assert endpoints(home) == []
 
 
@@ -311,7 +311,7 @@ def test_changes_are_taken_up_and_a_mistake_is_shown_until_it_is_mended(start: S
     assert run.ended() == 0
     assert "junk" not in run.said
     assert run.said.count("Deleted the endpoint shouter") == 1
-    assert run.children() == []
+    run.until_alone()
 
 
 def test_without_reload_a_broken_project_ends_it(start: Start):
@@ -352,7 +352,7 @@ async def stuck():
         run.until_said("stuck\n")
         run.interrupt()
         assert run.ended() == 0
-        assert run.children() == []
+        run.until_alone()
     finally:
         client.kill()
         client.wait()
@@ -401,7 +401,7 @@ def test_it_ends_when_its_terminal_is_closed(start: Start, home: Path):
     run = start(files, "--port", "0", "--auto-provision").until_served()
     os.killpg(run.process.pid, signal.SIGHUP)
     assert run.ended() == 0
-    assert run.children() == []
+    run.until_alone()
     assert endpoints(home) == []
 
 
@@ -410,7 +410,7 @@ def test_the_server_ends_with_its_first_process(start: Start):
     assert run.children()
     os.kill(run.process.pid, signal.SIGKILL)
     run.ended()
-    until("the end of the server", lambda: run.children() == [])
+    run.until_alone()
 
 
 @pytest.fixture
