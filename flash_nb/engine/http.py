@@ -24,7 +24,7 @@ import contextlib
 import logging
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -70,6 +70,7 @@ class HttpDoor:
         port_file: Remembers the port, so that addresses stay valid.
 
     Attributes:
+        app: What it serves.
         takers: Answers external workers.
     """
 
@@ -79,7 +80,7 @@ class HttpDoor:
         self._socket = _bind(port_file)
         self.port: int = self._socket.getsockname()[1]
         self.takers = Takers(server)
-        app = Starlette(
+        self.app = Starlette(
             routes=[
                 *Catalog(server).routes,
                 *self.takers.routes,
@@ -89,12 +90,12 @@ class HttpDoor:
                 Route("/{endpoint}/{path:path}", self._forward, methods=METHODS),
             ]
         )
-        app.add_exception_handler(RefusalError, _refused)
-        app.add_exception_handler(HTTPException, _unknown)
+        self.app.add_exception_handler(RefusalError, refused)
+        self.app.add_exception_handler(HTTPException, _unknown)
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=KEEP_ALIVE_S
+            self.app, log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=KEEP_ALIVE_S
         )
-        self._uvicorn = _Uvicorn(config)
+        self._uvicorn = Uvicorn(config)
         logging.getLogger("uvicorn.error").addFilter(_is_ours)
         self._serving: asyncio.Task[None] | None = None
 
@@ -122,6 +123,25 @@ class HttpDoor:
                 return self._remember(request, token)
             check_token(request, self._server.token)
         endpoint_id: str = request.path_params["endpoint"]
+        headers = [pair for pair in request.headers.items() if pair[0] not in _OURS]
+        path = "/" + request.path_params["path"]
+        return await self.forward(request, endpoint_id, path, headers=headers, root=f"/{endpoint_id}")
+
+    async def forward(
+        self, request: Request, endpoint_id: str, path: str, *, headers: Sequence[tuple[str, str]], root: str
+    ) -> Response:
+        """Have a worker answer a request.
+
+        Args:
+            request: What came in; whoever calls has checked who sent it.
+            endpoint_id: Of a load-balanced endpoint.
+            path: For the worker's application.
+            headers: For the same.
+            root: Where that application seems to be, for the addresses that it makes.
+
+        Raises:
+            RefusalError: The body is too large.
+        """
         reason = self._server.why_not_balanced(endpoint_id)
         if reason:
             return refuse(404, reason)
@@ -129,10 +149,10 @@ class HttpDoor:
         self._server.control.provide(endpoint_id, body)
         header = {
             "method": request.method,
-            "path": quote("/" + request.path_params["path"]),
+            "path": quote(path),
             "query": request.url.query,
-            "headers": [pair for pair in request.headers.items() if pair[0] not in _OURS],
-            "root": f"/{endpoint_id}",
+            "headers": list(headers),
+            "root": root,
         }
         exchange = Exchange(self._server, endpoint_id, header, body)
         exchange.abandon_when(disconnected(request))
@@ -161,10 +181,12 @@ def _is_ours(record: logging.LogRecord) -> bool:
     return not (record.exc_info and record.exc_info[0] is _BrokenAnswerError)
 
 
-class _Uvicorn(uvicorn.Server):
+class Uvicorn(uvicorn.Server):
+    """Uvicorn beside other work: signals are left to whoever runs it."""
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals to the engine."""
+        """Take none."""
         yield
 
 
@@ -208,7 +230,8 @@ async def _pieces(exchange: Exchange, first: Answer) -> AsyncIterator[bytes]:
         exchange.abandon()
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def refused(_: Request, error: Exception) -> Response:
+    """Answer what a `RefusalError` says."""
     assert isinstance(error, RefusalError)
     return refuse(error.status, error.detail)
 

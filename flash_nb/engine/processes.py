@@ -48,6 +48,9 @@ INHERITED = (
 )
 
 
+GONE_S = 5.0
+
+
 @dataclass(frozen=True)
 class WorkerStart:
     """All that one worker process needs.
@@ -146,6 +149,12 @@ class Processes:
         if pid is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
+
+    async def gone(self) -> None:
+        """Wait until the workers that were killed have ended, `GONE_S` at most."""
+        ends = [asyncio.create_task(process.wait()) for process in self._running.values()]
+        if ends:
+            await asyncio.wait(ends, timeout=GONE_S)
 
     def __contains__(self, worker_id: str) -> bool:
         return worker_id in self._running

@@ -121,9 +121,16 @@ class Server:
         settings: Its home, its cache, when it ends by itself.
         token: What every peer must know.
         url: Where it listens.
+        on_text: Told the id of an endpoint and what its jobs print.
     """
 
-    def __init__(self, settings: Settings, token: str, url: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        token: str,
+        url: str,
+        on_text: Callable[[str, str], None] = lambda *_: None,
+    ) -> None:
         home = settings.home
         self.settings = settings
         self.token = token
@@ -139,6 +146,7 @@ class Server:
         self.port_file = home / "http.port"
         self.progress: dict[str, Any] = {}  # what running jobs last said of themselves, by public id
         self._http: HttpDoor | None = None
+        self._on_text = on_text
         self._open_requests: dict[str, _OpenRequest] = {}
         self._clients: dict[str, Peer] = {}
         self._workers: dict[str, Peer] = {}
@@ -191,6 +199,7 @@ class Server:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for worker_id in self._processes:
             self._processes.kill(worker_id)
+        await self._processes.gone()
         for job in self.machine.suspend():
             self.store.save_job(job, self._requests.get(job.id), None)
         self.store.close()
@@ -212,14 +221,19 @@ class Server:
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
 
-    def http_url(self) -> str:
-        """Return where the HTTP door is; it is opened when somebody first asks."""
+    @property
+    def http(self) -> HttpDoor:
+        """The HTTP door; it is opened when somebody first asks."""
         if self._http is None:
             from flash_nb.engine.http import HttpDoor  # a tenth of a second that most do not need
 
             self._http = HttpDoor(self, self.port_file)
             self.spawn(self._http.serve())
-        return self._http.url
+        return self._http
+
+    def http_url(self) -> str:
+        """Return where the HTTP door is; it is opened when somebody first asks."""
+        return self.http.url
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -866,6 +880,8 @@ class Server:
         if job is None or job.worker_id != worker_id:
             return
         event = header["event"]
+        if event["type"] == "stream":
+            self._on_text(job.endpoint_id, event["text"])
         if event["type"] == "progress":
             self.progress[job.public_id] = event["value"]
             return
@@ -939,13 +955,18 @@ def _spec(environment: Needs) -> EnvironmentSpec:
     return EnvironmentSpec.of(environment.python, sorted(environment.requirements))
 
 
+def memory_folder(home: Path) -> Path:
+    """Return where the engine of a home keeps large buffers in memory, on systems that have such a place."""
+    digest = hashlib.sha256(str(home).encode()).hexdigest()[:12]
+    return Path("/dev/shm") / f"flash-{os.getuid()}-{digest}"  # noqa: S108 - shared memory; it is private
+
+
 def _spill_folders(home: Path) -> list[str]:
     """Return where large buffers go: memory first, the disk where memory is short."""
     folders = [home / "spill"]
-    memory = Path("/dev/shm")  # noqa: S108 - shared memory is what it is for; the folder is private
-    if memory.is_dir() and os.access(memory, os.W_OK):
-        digest = hashlib.sha256(str(home).encode()).hexdigest()[:12]
-        folders.insert(0, memory / f"flash-{os.getuid()}-{digest}")
+    memory = memory_folder(home)
+    if os.access(memory.parent, os.W_OK):
+        folders.insert(0, memory)
     for folder in folders:
         private_folder(folder)
     return [str(folder) for folder in folders]
