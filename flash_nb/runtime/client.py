@@ -27,7 +27,8 @@ REQUEST_S = 330.0  # Runpod ends a request to a load-balanced endpoint after 5.5
 FIRST_POLL_S = 0.02
 LAST_POLL_S = 5.0
 GROWTH = 1.5
-PATIENCE = 8  # questions in a row without an answer, before a job is given up: a minute or so
+RETRY_S = 0.5
+PATIENCE = 20  # questions in a row without an answer, before a job is given up: a minute or so
 BUSY = frozenset({429, 502, 503, 504})
 FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"})
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -103,7 +104,7 @@ class Client:
 
     async def _submit(self, body: bytes) -> str:
         """Start a job; one that the server is too busy to take is offered again."""
-        delay = 0.5
+        delay = RETRY_S
         for attempt in range(PATIENCE):
             try:
                 answer = await asyncio.to_thread(self._send, "POST", "/run", body, _JSON, SUBMIT_S)
@@ -117,7 +118,7 @@ class Client:
             if answer.status != 429 or attempt == PATIENCE - 1:  # noqa: PLR2004 - too many requests
                 break
             await asyncio.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311 - not a secret
-            delay *= 2
+            delay = min(2 * LAST_POLL_S, delay * 2)
         self._check(answer)
         return str(_object(answer).get("id", ""))
 
@@ -135,7 +136,7 @@ class Client:
                         f"Nothing is heard of the job {job_id} of {self._name} any more: {error}.",
                         hint="It may still run.",
                     ) from error
-                delay = max(delay, 1.0)
+                delay = max(delay, RETRY_S)
                 continue
             silent = 0
             self._check(answer)

@@ -304,11 +304,11 @@ def _check(target: Callable[..., Any], call: Call, name: str) -> None:
         signature.bind(*call.args, **call.kwargs)
     except TypeError as error:
         parameters = signature.parameters
-        unknown = next((word for word in call.kwargs if word not in parameters), "")
-        near = did_you_mean(unknown, parameters) if unknown else ""
+        unknown = next((word for word in call.kwargs if word not in parameters), None)
+        why = str(error) if unknown is None else f"it takes no {unknown!r}{did_you_mean(unknown, parameters)}"
         takes = ", ".join(map(str, parameters.values())) or "no arguments"
         raise RemoteExecutionError(
-            f"{name}() cannot be called so: {error}{near}.", hint=f"It takes: {takes}."
+            f"{name}() cannot be called so: {why}.", hint=f"It takes: {takes}."
         ) from None
 
 

@@ -14,7 +14,7 @@ import json
 import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from .client import Answer, Client
@@ -69,11 +69,13 @@ class ProductionWrapper:
         """Return the same: a deployed endpoint's settings say how long a call may take."""
         return self
 
-    def __getattr__(self, name: str) -> NoReturn:
+    def __getattr__(self, name: str) -> Any:
         if name in _ABSENT:
             raise FlashRuntimeError(
                 f"{self._name}.{name} is of notebooks: deployed code has no {name}().", hint=_ABSENT[name]
             )
+        if name == "target":  # it is being copied
+            raise AttributeError(name)
         raise AttributeError(f"the remote {self._kind} {self._name} has no attribute {name!r}")
 
     @property
@@ -129,7 +131,31 @@ class PayloadFunction(ProductionWrapper):
 
 
 class RemoteClass(ProductionWrapper):
-    """A class of a queue: its objects live on a worker."""
+    """A class of a queue: its objects live on a worker.
+
+    Its own code, and the module's, may use its name for the class itself: for its attributes, in
+    ``isinstance`` and as a base.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "target":  # it is being copied
+            raise AttributeError(name)
+        return getattr(self.target, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("target", "resource", "_local") or name.startswith("__"):
+            super().__setattr__(name, value)
+        else:
+            setattr(self.target, name, value)
+
+    def __instancecheck__(self, instance: object) -> bool:
+        return isinstance(instance, self.target)
+
+    def __subclasscheck__(self, subclass: type) -> bool:
+        return issubclass(subclass, self.target)
+
+    def __mro_entries__(self, _: tuple[Any, ...]) -> tuple[type]:
+        return (self.target,)
 
     def __call__(self, *args: Any, **kwargs: Any) -> RemoteObject:
         """Return an object."""

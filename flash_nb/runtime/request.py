@@ -25,6 +25,7 @@ from .plain import given, jsonable
 
 MAX_PAYLOAD_BYTES = 10_000_000
 EMPTY = "__empty"  # clients send it in place of an empty input, which Runpod would drop
+_TARGET = frozenset({"function_name", "class_name", "method"})
 _SELECTION = frozenset(
     {
         "function_name", "class_name", "method", "method_name", "args", "kwargs", "constructor_args",
@@ -80,20 +81,20 @@ def read(given_input: Any, parameters: Collection[str] | None = None) -> Call:
     if names_target and ("execution_type" in words or "serialization_format" in words):
         return _function_request(words)
     own = set(parameters or ())
-    chosen = {name for name in ("function_name", "class_name", "method") if name in words} - own
-    if not chosen:
+    if not (_TARGET & words.keys()) - own:
         return Call("", (), words)
     args, kwargs = words.get("args"), words.get("kwargs")
     if not (isinstance(args, list) and "args" not in own):
         args = []
     if not (isinstance(kwargs, Mapping) and "kwargs" not in own):
-        kwargs = {name: value for name, value in words.items() if name not in _SELECTION or name in own}
+        reserved = _SELECTION - (own - _TARGET)
+        kwargs = {name: value for name, value in words.items() if name not in reserved}
     return Call(
         _text(words, "function_name") or _text(words, "class_name"),
         args,
         kwargs,
         method=_text(words, "method") or _text(words, "method_name"),
-        made_with=(words.get("constructor_args") or (), words.get("constructor_kwargs") or {}),
+        made_with=(_part(words, "constructor_args", list), _part(words, "constructor_kwargs", dict)),
         instance=_text(words, "instance_id"),
     )
 
@@ -103,10 +104,10 @@ def _function_request(words: Mapping[str, Any]) -> Call:
     is_json = words.get("serialization_format") == "json"
 
     def positional(name: str) -> list[Any]:
-        return [value if is_json else unpickled(value) for value in words.get(name) or ()]
+        return [value if is_json else unpickled(value) for value in _part(words, name, list)]
 
     def named(name: str) -> dict[str, Any]:
-        found = words.get(name) or {}
+        found = _part(words, name, dict)
         return {key: value if is_json else unpickled(value) for key, value in found.items()}
 
     made_with = (positional("constructor_args"), named("constructor_kwargs")) if is_class else ((), {})
@@ -251,6 +252,19 @@ def unpickled(text: Any) -> Any:
             f"A value cannot be read here: {type(error).__name__}: {error}.",
             hint="The package that it comes from must be in the artifact: add it to dependencies.",
         ) from error
+
+
+def _part(words: Mapping[str, Any], name: str, kind: type) -> Any:
+    """Return a list or an object of an input; an empty one if it is absent.
+
+    Raises:
+        RemoteExecutionError: It is something else.
+    """
+    found = words.get(name)
+    if found is not None and not isinstance(found, kind):
+        what = "a list" if kind is list else "an object"
+        raise RemoteExecutionError(f"In the input of a job {name} is {what}, not {type(found).__name__}.")
+    return kind() if found is None else found
 
 
 def _text(words: Mapping[str, Any], name: str) -> str:

@@ -1,4 +1,4 @@
-"""Artifacts for tests: the files of a project with everything that a build adds, packages from this machine."""
+"""Artifacts for tests: a project's files and all that a build adds, packages from this environment."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def numbers(n):
     for number in range(n):
         yield {"number": number}
 '''
-WEB = '''
+WEB = """
 from flash_nb import CpuLiveLoadBalancer, remote
 from fastapi.responses import StreamingResponse
 
@@ -118,8 +118,8 @@ async def sum_of(values: list[int]):
     from jobs import add
     total = await add(values[0], values[1])
     return {"total": total.output, "status": total.status}
-'''
-MAIN = '''
+"""
+MAIN = """
 from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request
 from jobs import through
@@ -133,17 +133,20 @@ app = FastAPI(lifespan=lifespan)
 
 @app.get("/")
 def home(request: Request):
-    return {"model": request.state.model, "cookie": request.cookies.get("c"), "auth": request.headers.get("authorization")}
+    auth = request.headers.get("authorization")
+    return {"model": request.state.model, "cookie": request.cookies.get("c"), "auth": auth}
 
 @app.post("/through/{x}")
 async def start(x: int):
     out = await through(x)
     return {"output": out.output, "status": out.status, "error": out.error}
-'''
+"""
 
 
 def function(name: str, module: str, **fields) -> Function:
-    return Function(name, module, Place(f"{module}.py", 1), fields.pop("kind", "function"), is_async=True, **fields)
+    return Function(
+        name, module, Place(f"{module}.py", 1), fields.pop("kind", "function"), is_async=True, **fields
+    )
 
 
 def group(resource, *functions: Function) -> Group:
@@ -246,7 +249,9 @@ def install(folder: Path, requirements: Iterable[str]) -> None:
     waiting, done = [Requirement(text) for text in requirements], set()
     while waiting:
         requirement = waiting.pop()
-        if requirement.name in done or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+        if requirement.name in done or (
+            requirement.marker and not requirement.marker.evaluate({"extra": ""})
+        ):
             continue
         done.add(requirement.name)
         found = distribution(requirement.name)
@@ -261,7 +266,7 @@ def install(folder: Path, requirements: Iterable[str]) -> None:
 def bare(folder: Path, code: str, **variables: str) -> subprocess.CompletedProcess:
     """Run code in a Python that has the standard library and the artifact, and nothing else."""
     program = f"import sys\nsys.path.insert(0, {str(folder)!r})\n" + textwrap.dedent(code)
+    command, environment = [sys.executable, "-I", "-S", "-c", program], {"PATH": "/usr/bin:/bin", **variables}
     return subprocess.run(
-        [sys.executable, "-I", "-S", "-c", program],
-        capture_output=True, text=True, check=False, timeout=60, cwd="/", env={"PATH": "/usr/bin:/bin", **variables},
-    )  # fmt: skip
+        command, capture_output=True, text=True, check=False, timeout=60, cwd="/", env=environment
+    )
