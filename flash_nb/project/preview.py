@@ -237,14 +237,20 @@ class Preview:
         """Pass on what workers write outside jobs, from their log files."""
         endpoints: dict[str, str] = {}
         tails: dict[Path, _Tail] = {}
-        while True:
-            for worker_id, worker in self._server.machine.workers.items():
-                endpoints[worker_id] = worker.endpoint_id
-            for path in sorted(folder.glob("*.log")):
-                name = endpoints.get(path.stem, path.stem)
-                for line in tails.setdefault(path, _Tail(path)).lines():
-                    self._say(self._names.get(name, name), line)
-            await asyncio.sleep(POLL_S)
+        try:
+            while True:
+                self._pass_on(folder, endpoints, tails)
+                await asyncio.sleep(POLL_S)
+        finally:
+            self._pass_on(folder, endpoints, tails)
+
+    def _pass_on(self, folder: Path, endpoints: dict[str, str], tails: dict[Path, _Tail]) -> None:
+        workers = self._server.machine.workers
+        endpoints.update({worker_id: worker.endpoint_id for worker_id, worker in workers.items()})
+        for path in sorted(folder.glob("*.log")):
+            name = endpoints.get(path.stem, path.stem)
+            for line in tails.setdefault(path, _Tail(path)).lines():
+                self._say(self._names.get(name, name), line)
 
 
 # --- endpoints ----------------------------------------------------------------------------------
