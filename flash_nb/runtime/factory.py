@@ -99,6 +99,10 @@ def _entry(key: str) -> Mapping[str, Any]:
     """Return what the manifest says of a resource; from now on this is a worker of it."""
     entry = registry.resource(key)
     os.environ.setdefault("FLASH_RESOURCE_NAME", key)
+    for other in registry.manifest["resources"].values():
+        for variable in (other.get("env_from") or {}).values():
+            # A declaration that says env={"TOKEN": os.environ["TOKEN"]} is executed here too.
+            os.environ.setdefault(variable, "")
     return entry
 
 

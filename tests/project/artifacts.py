@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -14,9 +13,9 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from flash_nb import resources
-from flash_nb.project.declared import Function, Group, Mothership, Place, Project
 from flash_nb.project.handlers import files_of, requirements_of
+from flash_nb.project.manifest import manifest_of, to_text
+from flash_nb.project.scan import scan
 
 PYTHON = ".".join(map(str, sys.version_info[:2]))
 
@@ -26,7 +25,10 @@ from flash_nb import CpuLiveServerless, GpuGroup, LiveServerless, PodTemplate, r
 from web import scale
 
 cpu = CpuLiveServerless(name="cpu-worker", workersMax=3, template=PodTemplate(containerDiskInGb=10))
-gpu = LiveServerless(name="gpu_worker", gpus=[GpuGroup.AMPERE_80])
+gpu = LiveServerless(
+    name="gpu_worker", gpus=[GpuGroup.AMPERE_80],
+    env={"HF_TOKEN": os.environ["MY_TOKEN"], "OTHER": os.environ["NOT_SET"]},
+)
 drip = CpuLiveServerless(name="drip")
 
 
@@ -143,93 +145,20 @@ async def start(x: int):
 """
 
 
-def function(name: str, module: str, **fields) -> Function:
-    return Function(
-        name, module, Place(f"{module}.py", 1), fields.pop("kind", "function"), is_async=True, **fields
-    )
-
-
-def group(resource, *functions: Function) -> Group:
-    return Group(resource, resource.name.replace("-", "_"), Place("x.py", 1), functions)
-
-
-def sample() -> Project:
-    """Return the project of the sources above."""
-    routes = [
-        function("scale", "web", method="POST", path="/scale"),
-        function("item", "web", method="GET", path="/items/{item}"),
-        function("drip", "web", method="GET", path="/drip"),
-        function("sum_of", "web", method="POST", path="/sum"),
-    ]
-    cpu = ("add", "pid", "fail", "through", "count_there")
-    gpu = [function(name, "jobs") for name in ("double", "where", "break_it")]
-    return Project(
-        "sample",
-        Path("sample"),
-        (
-            group(resources.CpuLiveServerless(name="cpu-worker"), *(function(name, "jobs") for name in cpu)),
-            group(
-                resources.LiveServerless(name="gpu_worker"),
-                *gpu,
-                function("Counter", "jobs", kind="class", methods=("count", "peek")),
-            ),
-            group(resources.CpuLiveServerless(name="drip"), function("numbers", "jobs")),
-            group(resources.CpuLiveLoadBalancer(name="api"), *routes),
-        ),
-        Mothership("main.py", "app", resources.CpuLiveLoadBalancer(name="mothership", workersMin=1)),
-    )
-
-
+RESOURCES = {"cpu-worker", "gpu_worker", "drip", "api", "mothership"}
 SOURCES = {"jobs.py": QUEUE, "web.py": WEB, "main.py": MAIN}
 
 
-def manifest_for(project: Project, **env_from: Mapping[str, str]) -> dict:
-    """Return a manifest with what the runtime and a preview read of one."""
-    found = {}
-    for each in project.groups:
-        found[each.key] = _entry(each.resource) | {
-            "functions": [
-                {
-                    "name": f.name,
-                    "module": f.module,
-                    "is_class": f.kind == "class",
-                    **({"http_method": f.method, "http_path": f.path} if f.method else {}),
-                }
-                for f in each.functions
-            ],
-            "env_from": env_from.get(each.key, {}),
-        }
-    if mothership := project.mothership:
-        found[mothership.resource.name] = _entry(mothership.resource) | {
-            "functions": [],
-            "is_mothership": True,
-            "main_file": mothership.file,
-            "app_variable": mothership.variable,
-        }
-    return {"version": "1.0", "python_version": PYTHON, "resources": found}
-
-
-def _entry(resource) -> dict:
-    return {
-        "name": resource.name,
-        "resource_type": type(resource).__name__,
-        "is_load_balanced": resource.is_load_balanced,
-        "imageName": resource.image,
-        "instanceIds": [str(each) for each in resource.instanceIds],
-        "env": dict(resource.env),
-    }
-
-
-def write(folder: Path, project: Project, sources: Mapping[str, str], manifest: dict | None = None) -> Path:
-    """Write the unpacked artifact of a project; return its folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+def write(folder: Path, sources: Mapping[str, str]) -> Path:
+    """Write the unpacked artifact of a project with these files; return its folder."""
     for name, text in sources.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(textwrap.dedent(text))
+    project = scan(folder, sources)
     for name, content in files_of(project).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-    (folder / "flash_manifest.json").write_text(json.dumps(manifest or manifest_for(project)))
+    (folder / "flash_manifest.json").write_bytes(to_text(manifest_of(project, python_version=PYTHON)))
     install(folder, requirements_of(project))
     return folder
 

@@ -16,23 +16,25 @@ from pathlib import Path
 
 import httpx
 import pytest
-from artifacts import PYTHON, SOURCES, function, group, manifest_for, pack, sample, write
+from artifacts import PYTHON, RESOURCES, SOURCES, pack, write
 from real import cmdline, cwd, is_alive, processes
 
-from flash_nb import resources
 from flash_nb.errors import ManifestError, ProjectError
-from flash_nb.project.declared import Project
 from flash_nb.project.preview import Preview, interpreter
 
 PATIENCE_S = 60.0
+ONE = """
+from flash_nb import CpuLiveServerless, remote
+@remote(CpuLiveServerless(name="one"))
+async def f():
+    return 1
+"""
 
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("sample") / "artifact"
-    project = sample()
-    manifest = manifest_for(project, gpu_worker={"HF_TOKEN": "MY_TOKEN", "OTHER": "NOT_SET"})
-    return pack(write(folder, project, SOURCES, manifest))
+    return pack(write(folder, SOURCES))
 
 
 @pytest.fixture(autouse=True)
@@ -113,9 +115,7 @@ def test_every_kind_of_endpoint_answers_at_one_address(archive):
             assert (await client.get("/ping")).json() == {"status": "healthy"}
             assert (await client.get("/no/such")).status_code == 404
             assert (await client.get("/v2/nothing/health")).status_code == 404
-            assert set((await client.get("/v2")).json()["resources"]) == set(
-                manifest_for(sample())["resources"]
-            )
+            assert set((await client.get("/v2")).json()["resources"]) == RESOURCES
             assert ("mothership", "the model is loaded") in lines
             assert any(name == "gpu_worker" and "NOT_SET is not set" in line for name, line in lines)
             await run(client, "cpu-worker", function_name="pid")
@@ -195,12 +195,7 @@ def test_without_a_mothership_the_address_lists_what_there_is(tmp_path):
         import os
         return os.environ["A"], os.path.exists("data/words.txt")
     """
-    project = Project(
-        "p", tmp_path, (group(resources.CpuLiveServerless(name="one"), function("shown", "jobs")),)
-    )
-    manifest = manifest_for(project)
-    manifest["resources"]["one"]["env"] = {"A": "1"}
-    folder = write(tmp_path / "a", project, {"jobs.py": source, "data/words.txt": "x"}, manifest)
+    folder = write(tmp_path / "a", {"jobs.py": source, "data/words.txt": "x"})
 
     async def scenario():
         async with previewed(pack(folder)) as (_, client, _):
@@ -212,8 +207,7 @@ def test_without_a_mothership_the_address_lists_what_there_is(tmp_path):
 
 
 def test_code_that_cannot_be_imported_is_told_in_the_log_and_to_who_calls(tmp_path):
-    project = Project("p", tmp_path, (group(resources.CpuLiveServerless(name="one"), function("f", "jobs")),))
-    folder = write(tmp_path / "a", project, {"jobs.py": "import no_such_package\n"})
+    folder = write(tmp_path / "a", {"jobs.py": "import no_such_package\n" + ONE})
 
     async def scenario():
         async with previewed(pack(folder)) as (_, client, lines):
@@ -308,8 +302,7 @@ def test_a_port_that_is_taken_is_said_with_one_that_is_free(archive):
 def test_what_is_no_artifact_is_refused(tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "x/readme").write_text("hi")
-    project = Project("p", tmp_path, (group(resources.CpuLiveServerless(name="one"), function("f", "jobs")),))
-    foreign = write(tmp_path / "y", project, {"jobs.py": ""})
+    foreign = write(tmp_path / "y", {"jobs.py": ONE})
     (foreign / "handler_one.py").unlink()
     for folder, words in ((tmp_path / "x", "has no flash_manifest.json"), (foreign, "has no handler_one.py")):
         with pytest.raises(ManifestError, match=words):

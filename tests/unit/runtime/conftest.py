@@ -7,18 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from artifacts import sample
-
-from flash_nb.project.handlers import files_of
+from artifacts import write
 
 
 @pytest.fixture(scope="session")
 def runtime_folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("artifact")
-    for name, content in files_of(sample()).items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    return folder
+    source = """
+    from flash_nb import CpuLiveServerless, remote
+    @remote(CpuLiveServerless(name="one"))
+    async def f(x): ...
+    """
+    return write(tmp_path_factory.mktemp("artifact"), {"jobs.py": source})
 
 
 @pytest.fixture(scope="session")

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from artifacts import bare, function, group, write
+from artifacts import bare, write
 
 import flash_nb
-from flash_nb import resources
-from flash_nb.project.declared import Project
 
 ONE = """
 from runpod_flash import CpuLiveServerless, remote
@@ -82,27 +80,19 @@ class Sole:
 """
 
 
-def artifact(folder, source: str, key: str, *functions, kind=resources.CpuLiveServerless):
-    project = Project("p", folder, (group(kind(name=key), *functions),))
-    return write(folder, project, {"jobs.py": source})
-
-
 @pytest.fixture(scope="module")
 def one(tmp_path_factory):
-    return artifact(tmp_path_factory.mktemp("one"), ONE, "one", function("only", "jobs"))
+    return write(tmp_path_factory.mktemp("one"), {"jobs.py": ONE})
 
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    functions = [function(name, "jobs") for name in ("first", "second", "third", "fails")]
-    model = function("Model", "jobs", kind="class", methods=("predict", "reset"))
-    return artifact(tmp_path_factory.mktemp("many"), MANY, "many", *functions, model)
+    return write(tmp_path_factory.mktemp("many"), {"jobs.py": MANY})
 
 
 @pytest.fixture(scope="module")
 def sole(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sole")
-    return artifact(folder, SOLE, "sole", function("Sole", "jobs", kind="class", methods=("predict",)))
+    return write(tmp_path_factory.mktemp("sole"), {"jobs.py": SOLE})
 
 
 def answers(folder, key: str, *inputs) -> list:
@@ -229,7 +219,7 @@ def test_a_generator_streams(tmp_path, form):
         if n > 3:
             raise ValueError("too many")
     """
-    folder = artifact(tmp_path, source, "drip", function("numbers", "jobs"))
+    folder = write(tmp_path, {"jobs.py": source})
     found = answers(
         folder,
         "drip",
@@ -273,8 +263,7 @@ def test_a_stand_in_answers_for_an_image(tmp_path):
     async def image(job):
         return job["input"]["text"].upper()
     """
-    kind = lambda name: resources.CpuServerlessEndpoint(name=name, imageName="me/upper:1")  # noqa: E731
-    folder = artifact(tmp_path, source, "own", function("upper", "jobs"), kind=kind)
+    folder = write(tmp_path, {"jobs.py": source})
     assert answers(folder, "own", {"text": "a"}) == [{"output": "A"}]
 
 
@@ -388,6 +377,22 @@ def test_without_a_manifest_or_an_endpoint_it_says_so(many, tmp_path):
 
 
 def test_a_manifest_that_names_what_the_code_has_not(tmp_path):
-    folder = artifact(tmp_path, ONE, "one", function("onlly", "jobs"))
+    folder = write(tmp_path, {"jobs.py": ONE})
+    (folder / "jobs.py").write_text(ONE.replace("def only(", "def onlly("))
     done = bare(folder, "import handler_one")
-    assert "jobs has no 'onlly'; did you mean 'only'?" in done.stderr
+    assert "jobs has no 'only'; did you mean 'onlly'?" in done.stderr
+
+
+def test_variables_that_a_declaration_reads_need_not_exist_on_every_worker(tmp_path):
+    source = """
+    import os
+    from flash_nb import CpuLiveServerless, remote
+    other = CpuLiveServerless(name="other", env={"TOKEN": os.environ["TOKEN"]})
+    @remote(other)
+    async def there(): ...
+    @remote(CpuLiveServerless(name="one"))
+    async def here():
+        return os.environ["TOKEN"]
+    """
+    folder = write(tmp_path, {"jobs.py": source})
+    assert answers(folder, "one", {}) == [{"output": ""}]
