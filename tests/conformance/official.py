@@ -83,7 +83,7 @@ class Worker:
         inherited = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
         with (self.folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
-                [python, HANDLERS, handler, self.notes_file],
+                self.command(python, handler),
                 env={**inherited, **environment, "HOME": str(self.folder)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -91,6 +91,9 @@ class Worker:
                 cwd=self.folder,
                 start_new_session=True,
             )
+
+    def command(self, python: Path, handler: str) -> Sequence[str | Path]:
+        return [python, HANDLERS, handler, self.notes_file]
 
     @property
     def log(self) -> str:

@@ -259,9 +259,9 @@ def test_a_stand_in_answers_for_an_image(tmp_path):
     @remote(own)
     def upper(text):
         return {"text": text}
-    @stand_in("me/upper:1")
     async def image(job):
         return job["input"]["text"].upper()
+    stand_in("me/upper:1")(image)
     """
     folder = write(tmp_path, {"jobs.py": source})
     assert answers(folder, "own", {"text": "a"}) == [{"output": "A"}]
