@@ -385,7 +385,8 @@ def _listen(address: str, port: int) -> Iterator[socket.socket]:
     Raises:
         ProjectError: It is taken; the hint names one that is free.
     """
-    with contextlib.closing(socket.socket()) as listening:
+    # With the protocol named asyncio sends small pieces at once: else each request takes 40 ms longer.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((address, port))
