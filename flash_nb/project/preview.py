@@ -112,6 +112,12 @@ class Preview:
             ProjectError: It cannot be served.
             ManifestError: The archive is no artifact.
         """
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop()
+            raise ProjectError(
+                "A preview runs until Ctrl-C, and here something else runs already.",
+                hint="Run it in a terminal: flash build --preview",
+            )
         with contextlib.suppress(asyncio.CancelledError):
             asyncio.run(self._run())
 

@@ -20,6 +20,7 @@ from artifacts import PYTHON, RESOURCES, SOURCES, pack, write
 from real import cmdline, cwd, is_alive, processes
 
 from flash_nb.errors import ManifestError, ProjectError
+from flash_nb.project import skeleton
 from flash_nb.project.preview import Preview, interpreter
 
 PATIENCE_S = 60.0
@@ -206,6 +207,21 @@ def test_without_a_mothership_the_address_lists_what_there_is(tmp_path):
     asyncio.run(scenario())
 
 
+def test_the_project_that_init_writes_runs_as_it_is(tmp_path):
+    files = {name: content.decode() for name, content in skeleton.files_of("demo").items()}
+
+    async def scenario():
+        async with previewed(pack(write(tmp_path / "a", files))) as (_, client, lines):
+            assert (await client.get("/")).json() == {"project": "demo", "documentation": "/docs"}
+            report = await client.post("/report", json={"text": "one two three"})
+            assert report.status_code == 200, report.text
+            assert report.json()["words"] == 3
+            assert (await client.post("/cpu/words", json={"text": "ab c"})).json() == [2, 1]
+            await until(lambda: ("demo_cpu", "3 words") in lines)
+
+    asyncio.run(scenario())
+
+
 def test_code_that_cannot_be_imported_is_told_in_the_log_and_to_who_calls(tmp_path):
     folder = write(tmp_path / "a", {"jobs.py": "import no_such_package\n" + ONE})
 
@@ -313,6 +329,14 @@ def test_a_python_that_is_not_here_is_named_with_the_way_out():
     with pytest.raises(ProjectError, match=rf"Python 3\.4.*none here(.|\n)*--python-version {PYTHON}"):
         interpreter("3.4")
     assert interpreter(PYTHON) == sys.executable
+
+
+def test_a_notebook_is_told_to_use_a_terminal(archive):
+    async def scenario():
+        Preview(archive, port=free_port()).run()
+
+    with pytest.raises(ProjectError, match="in a terminal"):
+        asyncio.run(scenario())
 
 
 def test_only_this_machine_is_served(archive):

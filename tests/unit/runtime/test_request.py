@@ -152,6 +152,14 @@ def test_a_job_output_stands_for_its_output(runtime):
     assert type(output).__doc__ == flash_nb.jobs.JobOutput.__doc__
 
 
+def test_a_job_output_that_is_returned_stands_for_its_output(runtime):
+    request, output = runtime("request"), runtime("jobs").JobOutput
+    call = request.Call("f", (), {})
+    assert request.answer(call, output("id", "COMPLETED", output=3)) == 3
+    with pytest.raises(KeyError):
+        request.answer(call, output("id", "FAILED", exception=KeyError("k")))
+
+
 @pytest.mark.parametrize("form", ["value", "json", "pickle"])
 def test_answers(runtime, form):
     request = runtime("request")
