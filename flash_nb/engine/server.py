@@ -121,7 +121,7 @@ class Server:
         settings: Its home, its cache, when it ends by itself.
         token: What every peer must know.
         url: Where it listens.
-        on_text: Told the id of an endpoint and what its jobs print.
+        on_text: Told the id of an endpoint, and what its jobs print and how its workers end.
     """
 
     def __init__(
@@ -609,7 +609,7 @@ class Server:
                 )
             )
         except (OSError, FlashError) as error:
-            self.post(WorkerLost(worker_id, f"not started: {error}"))
+            self._worker_gone(worker_id, f"not started: {error}")
             return
         reason = await self._processes.wait(worker_id)
         self._worker_gone(worker_id, reason + _tail(log))
@@ -636,6 +636,8 @@ class Server:
     def _worker_gone(self, worker_id: str, reason: str) -> None:
         self._gpus_in_use.pop(worker_id, None)
         self._workers.pop(worker_id, None)
+        if worker := self.machine.workers.get(worker_id):
+            self._on_text(worker.endpoint_id, f"worker {worker_id}: {reason.splitlines()[0]}\n")
         self.post(WorkerLost(worker_id, reason))
 
     # --- the channel --------------------------------------------------------------------------

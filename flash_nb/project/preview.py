@@ -52,6 +52,7 @@ PORTS_TRIED = 100
 POLL_S = 0.1
 CLOSE_S = 5.0
 MANIFEST = "flash_manifest.json"
+OWN = "preview"  # before lines that no resource wrote
 HEALTHY = frozenset({WorkerStatus.IDLE, WorkerStatus.BUSY})
 
 Say = Callable[[str, str], None]
@@ -100,9 +101,9 @@ class Preview:
         self._archive = archive
         self._address = HOSTS[host], port
         self._environ = environ
-        self._say = say or _Printer()
-        self._stack = contextlib.AsyncExitStack()
         self._names: dict[str, str] = {}
+        self._say = say or _Printer(self._names)
+        self._stack = contextlib.AsyncExitStack()
         self._printed: dict[str, _Lines] = {}
 
     def run(self) -> None:
@@ -136,7 +137,7 @@ class Preview:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, end)
         async with self:
-            self._say("preview", f"{self.url}  (Ctrl-C ends it)")
+            self._say(OWN, f"{self.url}  (Ctrl-C ends it)")
             for served in self.resources:
                 self._say(served.key, f"{served.kind}: {served.example}")
             await asyncio.wait([self._running])
@@ -222,7 +223,7 @@ class Preview:
             "RUNPOD_API_KEY": self._token,
         }
         self.resources = tuple(served(ids[key]) for key, _, served in found)
-        self._names = {ids[key]: key for key in specs}
+        self._names.update({ids[key]: key for key in specs})
         for key, entry, _ in found:
             variables, missing = _variables(entry, environ)
             for name in missing:
@@ -504,11 +505,15 @@ class _Tail:
 
 
 class _Printer:
-    """Prints lines with the resource before them, in a column."""
+    """Prints lines with a name before them, in a column.
 
-    def __init__(self) -> None:
-        self._width = 0
+    Args:
+        names: The names that come, as its values.
+    """
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self._names = names
 
     def __call__(self, name: str, line: str) -> None:
-        self._width = max(self._width, len(name))
-        print(f"{name:<{self._width}} | {line}", flush=True)
+        width = max(map(len, [OWN, *self._names.values()]))
+        print(f"{name:<{width}} | {line}", flush=True)

@@ -41,6 +41,7 @@ def archive(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def temporary(tmp_path_factory, monkeypatch):
     """All that previews write: it must be empty in the end."""
+    tmp_path_factory.getbasetemp()  # before the place changes
     folder = Path(tempfile.mkdtemp(prefix="fp-"))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setenv("TMPDIR", str(folder))
@@ -231,6 +232,24 @@ def test_code_that_cannot_be_imported_is_told_in_the_log_and_to_who_calls(tmp_pa
             assert failed["status"] == "FAILED"
             assert "No module named 'no_such_package'" in failed["error"]
             await until(lambda: any("No module named 'no_such_package'" in line for _, line in lines))
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_that_dies_is_told_of_and_comes_back(tmp_path):
+    source = """
+    import os
+    from flash_nb import CpuLiveServerless, remote
+    @remote(CpuLiveServerless(name="one"))
+    def die(now: bool):
+        return os._exit(3) if now else "alive"
+    """
+
+    async def scenario():
+        async with previewed(pack(write(tmp_path / "a", {"jobs.py": source}))) as (_, client, lines):
+            assert (await run(client, "one", now=True))["status"] == "FAILED"
+            assert any(name == "one" and "exited with status 3" in line for name, line in lines)
+            assert (await run(client, "one", now=False))["output"] == "alive"
 
     asyncio.run(scenario())
 
