@@ -10,7 +10,8 @@
 Each resource has one process, in a bare environment of the Python that the artifact was built for: what it
 imports comes from the unpacked artifact and from nowhere else. The engine is one of our own, in this process
 and in a folder that is removed with it, so the user's engine hears nothing of it. It is reached with a token
-that only the workers have; the gateway needs none, and takes requests of this machine only.
+that only the workers have, as their ``RUNPOD_API_KEY``; the gateway needs none, and takes requests of this
+machine only.
 
 WebSockets are not forwarded. Container images are not run: `flash_nb.stand_in` says what stands for one.
 """

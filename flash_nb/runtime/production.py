@@ -8,6 +8,7 @@ value. A `JobOutput` among the arguments stands for its output.
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import inspect
 import json
@@ -58,6 +59,7 @@ class ProductionWrapper:
         self.target = target
         self.resource = resource
         self._local = local
+        self._extra: Mapping[str, Any] = {}
         functools.update_wrapper(self, target, updated=())  # type: ignore[arg-type]  # only subclasses are called
 
     @property
@@ -65,16 +67,35 @@ class ProductionWrapper:
         """Whether a call runs in place."""
         return self._local or current_resource() == self.resource.name
 
-    def options(self, **_: Any) -> ProductionWrapper:
-        """Return the same: a deployed endpoint's settings say how long a call may take."""
-        return self
+    def options(
+        self,
+        *,
+        timeout: float | timedelta | None = None,
+        ttl: float | timedelta | None = None,
+        webhook: str | None = None,
+    ) -> Any:
+        """Return this with options for its jobs on another endpoint; in place there is no job.
+
+        Args:
+            timeout: Seconds that a job may run.
+            ttl: Seconds that it may take in all.
+            webhook: Where its end is posted to.
+        """
+        times = {"executionTimeout": timeout, "ttl": ttl}
+        policy = {name: _milliseconds(value) for name, value in times.items() if value is not None}
+        changed = copy.copy(self)
+        changed._extra = {
+            **({"policy": policy} if policy else {}),
+            **({"webhook": webhook} if webhook is not None else {}),
+        }
+        return changed
 
     def __getattr__(self, name: str) -> Any:
         if name in _ABSENT:
             raise FlashRuntimeError(
                 f"{self._name}.{name} is of notebooks: deployed code has no {name}().", hint=_ABSENT[name]
             )
-        if name == "target":  # it is being copied
+        if name == "target" or name.startswith("_"):  # it is being copied
             raise AttributeError(name)
         raise AttributeError(f"the remote {self._kind} {self._name} has no attribute {name!r}")
 
@@ -88,6 +109,12 @@ class ProductionWrapper:
 
     def _client(self) -> Client:
         return Client(self.resource.name, registry.url(self.resource.name))
+
+    async def _there(self, given_input: Mapping[str, Any]) -> JobOutput:
+        """Run a job on the endpoint; what it failed with is in the `JobOutput`."""
+        submitted = datetime.now(tz=timezone.utc)
+        status = await self._client().run({"input": given_input, **self._extra})
+        return _outcome_of(status, submitted)
 
     def __repr__(self) -> str:
         return f"<remote {self._kind} {self._name} on {self.resource.name}>"
@@ -103,8 +130,7 @@ class RemoteFunction(ProductionWrapper):
     async def _run(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> JobOutput:
         if self.is_here:
             return await run_here(self.target, args, kwargs)
-        request = FunctionRequest(self._name, args, kwargs)
-        return await _run_there(self._client(), request.wire())
+        return await self._there(FunctionRequest(self._name, args, kwargs).wire())
 
 
 class PayloadFunction(ProductionWrapper):
@@ -127,7 +153,7 @@ class PayloadFunction(ProductionWrapper):
             )
         sent = jsonable(f"The payload of {self._name}", payload)
         check_size(f"the values in the payload of {self._name}", len(json.dumps(sent)))
-        return await _run_there(self._client(), sent)
+        return await self._there(sent)
 
 
 class RemoteClass(ProductionWrapper):
@@ -143,7 +169,7 @@ class RemoteClass(ProductionWrapper):
         return getattr(self.target, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("target", "resource", "_local") or name.startswith("__"):
+        if name in ("target", "resource", "_local", "_extra") or name.startswith("__"):
             super().__setattr__(name, value)
         else:
             setattr(self.target, name, value)
@@ -210,7 +236,7 @@ class RemoteObject:
         request = FunctionRequest(
             self._kind.target.__name__, args, kwargs, method=method, made_with=made_with, instance=self._id
         )
-        return await _run_there(self._kind._client(), request.wire())
+        return await self._kind._there(request.wire())
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         if self._here is None:
@@ -344,10 +370,17 @@ def _given(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: given(value) for name, value in kwargs.items()}
 
 
-async def _run_there(client: Client, given_input: Mapping[str, Any]) -> JobOutput:
-    """Run a job on another endpoint; what it failed with is in the `JobOutput`."""
-    submitted = datetime.now(tz=timezone.utc)
-    status = await client.run({"input": given_input})
+def _milliseconds(seconds: float | timedelta) -> int:
+    return round(1000 * (seconds.total_seconds() if isinstance(seconds, timedelta) else seconds))
+
+
+def _outcome_of(status: Mapping[str, Any], submitted: datetime) -> JobOutput:
+    """Return the outcome of a job that is over.
+
+    Args:
+        status: What ``/status`` says of it.
+        submitted: When it was.
+    """
     ended = datetime.now(tz=timezone.utc)
     output, exception = None, None
     try:

@@ -55,6 +55,8 @@ class Model:
     made = 0
     def __init__(self, name="small"):
         Model.made += 1
+        Model._last = Model.made
+        assert vars(type(self))["_last"] == Model._last
         assert isinstance(self, Model)
         assert issubclass(Larger, Model)
         self.name = name
