@@ -19,6 +19,7 @@
     build         all of that as one generator of steps
     preview       an artifact, run on a private engine behind one address
     gateway       that address
+    interpreter   the Python that runs it
     skeleton      what ``flash init`` writes
     serve         what ``flash run`` does, in two processes: the one that serves is replaced on change
     application   the project's FastAPI application with a route for each function

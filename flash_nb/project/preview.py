@@ -27,8 +27,6 @@ import secrets
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -45,6 +43,7 @@ from flash_nb.errors import EngineError, ManifestError, ProjectError
 from flash_nb.project.archive import unpack
 from flash_nb.project.gateway import Gateway, Served
 from flash_nb.project.handlers import handler_file
+from flash_nb.project.interpreter import interpreter, running
 from flash_nb.settings import Settings, read_dotenv
 
 HOST, PORT = "localhost", 8000
@@ -169,7 +168,7 @@ class Preview:
         artifact = folder / "artifact"
         await _in_thread(unpack, self._archive, artifact)
         manifest = _manifest(artifact, self._archive)
-        python = await _in_thread(interpreter, str(manifest.get("python_version") or _running()))
+        python = await _in_thread(interpreter, str(manifest.get("python_version") or running()))
         settings = Settings(
             home=folder / "home", cache=folder / "cache", python=python, engine_idle_s=math.inf
         )
@@ -342,45 +341,6 @@ def _manifest(artifact: Path, archive: Path) -> Mapping[str, Any]:
             )
     found: Mapping[str, Any] = manifest
     return found
-
-
-# --- the Python -------------------------------------------------------------------------------
-
-
-def interpreter(version: str) -> str:
-    """Return a Python of this version: ours, one on the path, or one that uv or pyenv keeps.
-
-    Raises:
-        ProjectError: There is none.
-    """
-    if version == _running():
-        return sys.executable
-    from uv import find_uv_bin
-
-    found = subprocess.run(
-        [find_uv_bin(), "python", "find", "--no-project", "--no-python-downloads", version],
-        capture_output=True, text=True, check=False, cwd="/", env=_with_all_of_pyenv(),
-    )  # fmt: skip
-    if found.returncode == 0:
-        return found.stdout.strip()
-    raise ProjectError(
-        f"The artifact is for Python {version}, and there is none here to run it.",
-        hint=f"Get one: uv python install {version}. Or build for this one: "
-        f"flash build --preview --python-version {_running()}",
-    )
-
-
-def _running() -> str:
-    return ".".join(map(str, sys.version_info[:2]))
-
-
-def _with_all_of_pyenv() -> dict[str, str]:
-    """Return our environment, in which each Python of pyenv can be had: its shims refuse those not chosen."""
-    environ = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "UV_PYTHON")}
-    if pyenv := shutil.which("pyenv"):
-        versions = subprocess.run([pyenv, "versions", "--bare"], capture_output=True, text=True, check=False)
-        environ["PYENV_VERSION"] = ":".join(versions.stdout.split())
-    return environ
 
 
 # --- what is opened and closed ----------------------------------------------------------------

@@ -13,7 +13,9 @@ Beside it an artifact has two packages of a few lines, ``flash_nb`` and ``runpod
     factory       makes the handler of a queue, or the application of a load-balanced endpoint
     request       what a job asks for: JSON, or Flash's FunctionRequest; and the answer
     declare       the public names: `remote`, the resources, what cannot exist here
-    production    what a decorated function is: a call in place, or of another endpoint
+    production    what a decorated function or class is: a call in place, or of another endpoint
+    route         the same of a function behind a route
+    outcome       what a call came to
     client        HTTP to other endpoints
     registry      which endpoint a resource is
     plain         values as JSON has them

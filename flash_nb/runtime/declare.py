@@ -16,8 +16,9 @@ from . import errors, jobs
 from .errors import *  # noqa: F403
 from .errors import FlashRuntimeError, ManifestError, did_you_mean
 from .jobs import JobOutput, JobStatus
-from .production import PayloadFunction, ProductionWrapper, RemoteClass, RemoteFunction, RemoteRoute
+from .production import PayloadFunction, ProductionWrapper, RemoteClass, RemoteFunction
 from .registry import ServiceRegistry, registry
+from .route import RemoteRoute
 from .version import __version__
 
 F = TypeVar("F", bound=Callable[..., Any])

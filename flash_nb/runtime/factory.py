@@ -22,8 +22,9 @@ from typing import Any
 
 from . import declare
 from .errors import ManifestError, RemoteExecutionError, did_you_mean
+from .outcome import listed
 from .plain import jsonable
-from .production import ProductionWrapper, listed, methods_of
+from .production import ProductionWrapper, methods_of
 from .registry import registry
 from .request import Call, answer, read
 from .serving import serve

@@ -20,6 +20,11 @@ def given(value: Any) -> Any:
     return value.unwrap() if isinstance(value, JobOutput) else value
 
 
+def given_each(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what arguments by name stand for."""
+    return {name: given(value) for name, value in values.items()}
+
+
 def jsonable(label: str, value: Any) -> Any:
     """Return a value in JSON's own types. Dates, dataclasses, pydantic models, sets and arrays are converted.
 
