@@ -274,7 +274,8 @@ def _served(key: str, entry: Mapping[str, Any], url: str) -> Callable[[str], Ser
         call = f"curl -X {first['http_method']} {url}/{quote(key)}{first['http_path']}"
     else:
         kind, path = ", ".join(f["name"] for f in functions), f"/v2/{key}/"
-        call = f"""curl {url}/v2/{quote(key)}/runsync -d '{{"input": {{}}}}'"""
+        named = {"function_name": functions[0]["name"], "kwargs": {}} if len(functions) > 1 else {}
+        call = f"curl {url}/v2/{quote(key)}/runsync -d '{json.dumps({'input': named})}'"
     return lambda endpoint: Served(key, endpoint, kind, path, call)
 
 

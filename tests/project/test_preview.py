@@ -118,7 +118,10 @@ def test_every_kind_of_endpoint_answers_at_one_address(archive):
             assert (await client.get("/ping")).json() == {"status": "healthy"}
             assert (await client.get("/no/such")).status_code == 404
             assert (await client.get("/v2/nothing/health")).status_code == 404
-            assert set((await client.get("/v2")).json()["resources"]) == RESOURCES
+            listed = (await client.get("/v2")).json()["resources"]
+            assert set(listed) == RESOURCES
+            assert listed["drip"]["example"].endswith("""/v2/drip/runsync -d '{"input": {}}'""")
+            assert '{"function_name": "add", "kwargs": {}}' in listed["cpu-worker"]["example"]
             assert ("mothership", "the model is loaded") in lines
             assert any(name == "gpu_worker" and "NOT_SET is not set" in line for name, line in lines)
             await run(client, "cpu-worker", function_name="pid")
