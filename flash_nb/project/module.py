@@ -504,10 +504,9 @@ class _Run:
             if alias.name == "*":
                 self._from_all(module)
             elif module is None:
-                path = f"{source}.{alias.name}"
                 self._names[alias.asname or alias.name] = self._evaluation.attribute(
                     External(source), alias.name, node
-                ) or External(path)
+                )
             else:
                 self._names[alias.asname or alias.name] = self._name_of(module, alias.name, node)
 
@@ -538,11 +537,11 @@ class _Run:
     def _from_all(self, module: Module | None) -> None:
         if module is None:
             return
-        if module.state == "running":
+        if module.state == "running" and module is not self._module:
             raise _NotYetError
         listed: Any = module.names.get("__all__")
         if not isinstance(listed, list | tuple):
-            listed = [name for name in module.names if not name.startswith("_")]
+            listed = [name for name in list(module.names) if not name.startswith("_")]
         for name in listed:
             if isinstance(name, str):
                 found = self._modules.attribute(module, name)
