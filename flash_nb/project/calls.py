@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from .evaluation import is_ours
 from .module import Module, Modules, absolute
+from .reading import Reading, read
 from .value import Definition
 
 
@@ -45,85 +46,61 @@ class Calls:
         found: set[str] = set()
         for module in modules:
             inside = {id(each.node) for each in self._remote if each.module == module.name}
-            nodes = [node for node in module.tree.body if id(node) not in inside]
-            for each in self._definitions(nodes, module):
-                found |= {self._remote[each]} if each in self._remote else self.of(each)
+            for node in module.tree.body:
+                if id(node) in inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    continue
+                for each in self._definitions(node, module):
+                    found |= {self._remote[each]} if each in self._remote else self.of(each)
+            # A function may be called by whoever imports it, and a route by the framework.
+            for value in module.names.values():
+                if isinstance(value, Definition) and value not in self._remote:
+                    found |= self.of(value)
         return frozenset(found)
 
     def _names_of(self, definition: Definition) -> tuple[Definition, ...]:
         if definition not in self._named:
             module = self._modules.find(definition.module)
             assert module is not None
-            self._named[definition] = tuple(self._definitions([definition.node], module))
+            self._named[definition] = tuple(self._definitions(definition.node, module))
         return self._named[definition]
 
-    def _definitions(self, nodes: Iterable[ast.stmt], module: Module) -> Iterator[Definition]:
-        """Give the definitions of the project that some statements of a module name."""
-        names = _Names(self._modules, module)
-        for node in nodes:
-            for inner in ast.walk(node):
-                if isinstance(inner, ast.Import | ast.ImportFrom):
-                    names.take(inner)
-        for node in nodes:
-            hidden = _locals(node) - set(names.imported)
-            for inner in ast.walk(node):
-                if isinstance(inner, ast.Name | ast.Attribute) and isinstance(inner.ctx, ast.Load):
-                    yield from _definitions_in(names.value(inner, hidden))
+    def _definitions(self, node: ast.stmt, module: Module) -> Iterator[Definition]:
+        """Give the definitions of the project that a statement of a module names."""
+        for reading in read(node):
+            imported = dict(self._imported(reading, module))
+            for name in reading.names:
+                yield from _definitions_in(self._value(name, reading, imported, module))
 
+    def _value(self, name: str, reading: Reading, imported: Mapping[str, object], module: Module) -> object:
+        """Return what a dotted name stands for when the code runs; None if that is unclear.
 
-class _Names:
-    """What names stand for when a function is called: its own imports, and the module's names at the end."""
+        That is by the code's own imports, or by the module's names at the end.
+        """
+        first, *rest = name.split(".")
+        value = imported.get(first)
+        if value is None and first not in reading.bound:
+            value = self._modules.settled(module.names.get(first))
+        for word in rest:
+            if isinstance(value, Module):
+                value = self._modules.attribute(value, word)
+            elif isinstance(value, Definition) and word in value.attributes:
+                value = value.attributes[word]
+            else:
+                break  # `function.submit` and the like: an attribute of what is named
+        return value
 
-    def __init__(self, modules: Modules, module: Module) -> None:
-        self._modules = modules
-        self._module = module
-        self.imported: dict[str, object] = {}
-
-    def take(self, node: ast.Import | ast.ImportFrom) -> None:
-        """Let the names of an import inside a function stand for what it imports."""
-        if isinstance(node, ast.Import):
+    def _imported(self, reading: Reading, module: Module) -> Iterator[tuple[str, object]]:
+        for node in reading.imports:
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    name = alias.name if alias.asname else alias.name.partition(".")[0]
+                    yield alias.asname or name, self._modules.find(name)
+                continue
+            source = absolute(node, module)
+            owner = self._modules.find(source) if source and not is_ours(source) else None
             for alias in node.names:
-                name = alias.name if alias.asname else alias.name.partition(".")[0]
-                self._bind(alias.asname or name, self._modules.find(name))
-            return
-        source = absolute(node, self._module)
-        module = self._modules.find(source) if source and not is_ours(source) else None
-        for alias in node.names:
-            if module is not None and alias.name != "*":
-                self._bind(alias.asname or alias.name, self._modules.attribute(module, alias.name))
-
-    def _bind(self, name: str, value: object) -> None:
-        if value is not None:
-            self.imported[name] = value
-
-    def value(self, node: ast.expr, hidden: set[str]) -> object:
-        """Return what a name, or an attribute of a module or class, stands for; None if that is unclear."""
-        if isinstance(node, ast.Name):
-            if node.id in self.imported:
-                return self.imported[node.id]
-            return None if node.id in hidden else self._modules.settled(self._module.names.get(node.id))
-        if isinstance(node, ast.Attribute):
-            base = self.value(node.value, hidden)
-            if isinstance(base, Module):
-                return self._modules.attribute(base, node.attr)
-            if isinstance(base, Definition):
-                return base.attributes.get(node.attr)
-        return None
-
-
-def _locals(node: ast.stmt) -> set[str]:
-    """Return the names that a function binds itself: they are not the module's."""
-    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        return set()
-    found = {argument.arg for inner in ast.walk(node) if isinstance(inner, ast.arguments)
-             for argument in ast.walk(inner) if isinstance(argument, ast.arg)}  # fmt: skip
-    shared: set[str] = set()
-    for inner in ast.walk(node):
-        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
-            found.add(inner.id)
-        elif isinstance(inner, ast.Global):
-            shared.update(inner.names)
-    return found - shared
+                if owner is not None and alias.name != "*":
+                    yield alias.asname or alias.name, self._modules.attribute(owner, alias.name)
 
 
 def _definitions_in(value: object) -> Iterator[Definition]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from flash_nb.errors import did_you_mean
 
@@ -69,6 +68,7 @@ class _Closure:
     def __init__(self, modules: Modules, exists: Callable[[str], bool]) -> None:
         self._modules = modules
         self._exists = exists
+        self._files: dict[str, str] = {}
         self.seen: dict[str, Module] = {}
         self.waiting: list[Module] = []
         self.imports: dict[str, tuple[Import, ...]] = {}
@@ -125,17 +125,11 @@ class _Closure:
 
     def _left_out(self, name: str) -> str:
         """Return the file of a module that lies in the project's folder, but not in the artifact."""
-        if self._modules.find(name):
-            return ""
-        path = PurePosixPath(*name.split("."))
-        return next(
-            (
-                str(file)
-                for file in (path.with_suffix(".py"), path / "__init__.py")
-                if self._exists(str(file))
-            ),
-            "",
-        )
+        if name not in self._files:
+            path = name.replace(".", "/")
+            files = () if self._modules.find(name) else (f"{path}.py", f"{path}/__init__.py")
+            self._files[name] = next(filter(self._exists, files), "")
+        return self._files[name]
 
 
 def _excluded(name: str, file: str, place: Place) -> Trouble:

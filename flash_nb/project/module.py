@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from flash_nb.errors import did_you_mean
 
 from .declared import Place, Trouble
 from .evaluation import NAMES, Evaluation, is_ours, named, package_name
+from .reading import nodes
 from .value import (
     Declaration,
     Decorator,
@@ -43,6 +44,7 @@ class Module:
         name: Dotted: ``workers.gpu.endpoint``.
         file: Relative to the project; empty for a folder without ``__init__.py``.
         tree: Its syntax.
+        lines: Its text.
         is_package: Whether it is a folder.
         state: Whether it was followed.
         names: What its names stand for; at the end, once it is done.
@@ -54,6 +56,7 @@ class Module:
     file: str
     tree: ast.Module
     is_package: bool = False
+    lines: Sequence[str] = ()
     state: Literal["new", "running", "done"] = "new"
     names: dict[str, object] = field(default_factory=dict)
     found: list[Decorated] = field(default_factory=list)
@@ -109,6 +112,12 @@ class Modules:
     def find(self, name: str) -> Module | None:
         """Return a module by its dotted name, as it is now."""
         return self._modules.get(name)
+
+    def forget(self) -> None:
+        """Let go of all modules."""
+        for module in self._modules.values():
+            module.reset("new")
+        self._modules.clear()
 
     def follow_all(self) -> None:
         """Follow every module."""
@@ -212,15 +221,15 @@ class _Run:
     def _missing(self, node: ast.Name) -> tuple[str, str]:
         """Return why a name stands for nothing, and what to do."""
         name = node.id
-        for statement in ast.walk(self._module.tree):
+        if hasattr(builtins, name):
+            return f"{name} is known only when the code runs", "Write the value itself."
+        for statement in nodes(self._module.tree):
             if name in _bound_by(statement):
                 later = Place(self.file, getattr(statement, "lineno", 1))
                 return (
                     f"{name} is used before its definition at {later}",
                     f"Move the definition of {name} above line {node.lineno}.",
                 )
-        if hasattr(builtins, name):
-            return f"{name} is known only when the code runs", "Write the value itself."
         near = did_you_mean(name, [*self._names, *self._module.names])
         return f"{name} is not defined in {self.file}{near}", f"Define or import {name} above this line."
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from .declared import Place, Trouble
 from .evaluation import is_ours, package_name
 from .module import Module, Modules
-from .value import Decorator, Package, Remote
+from .reading import nodes
+from .value import PACKAGES, Decorator, Package, Remote
 
 _FIX = "Move what it decorates to the top level of the module, or write local=True."
 
@@ -22,11 +23,15 @@ def nested_uses(modules: Modules, module: Module) -> Iterator[Trouble]:
         if isinstance(value, Remote | Decorator | Package | Module)
     }
     for function in _functions(module.tree):
-        inner = {**names, **dict(_imported(function))}
+        # Most functions do not name any of these: the text tells that at once.
+        text = "\n".join(module.lines[function.lineno - 1 : function.end_lineno])
+        inner = {name: value for name, value in names.items() if name in text}
+        if any(package in text for package in PACKAGES):
+            inner.update(_imported(function))
         if not inner:
             continue
         for statement in function.body:
-            for node in ast.walk(statement):
+            for node in nodes(statement):
                 if (
                     isinstance(node, ast.Call)
                     and _is_remote(modules, node.func, inner)
@@ -55,7 +60,7 @@ def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunction
 
 def _imported(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[tuple[str, object]]:
     for statement in function.body:
-        for node in ast.walk(statement):
+        for node in nodes(statement):
             if isinstance(node, ast.ImportFrom) and not node.level and is_ours(node.module or ""):
                 for alias in node.names:
                     yield alias.asname or alias.name, package_name(node.module or "", alias.name)

@@ -13,9 +13,11 @@
 from __future__ import annotations
 
 import ast
+import gc
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import cast
@@ -62,11 +64,25 @@ def scan(root: Path, files: Iterable[str]) -> Project:
         TroubleError: Something stands against a build: all of it, in order of file and line.
     """
     paths = sorted(file for file in set(files) if file.endswith(".py"))
-    scanned = _Scan(root, paths)
-    project = scanned.project()
+    with _without_collection():
+        scanned = _Scan(root, paths)
+        project = scanned.project()
+        scanned.forget()
     if scanned.troubles:
         raise TroubleError(sorted(scanned.troubles, key=_order))
     return project
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Let syntax trees be made without a look for cycles among them: that takes longer than parsing."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _order(trouble: Trouble) -> tuple[str, int, str]:
@@ -89,6 +105,7 @@ class _Scan:
     def __init__(self, root: Path, files: list[str]) -> None:
         self._root = root
         self._files = frozenset(files)
+        self._entries = frozenset(entry.name for entry in root.iterdir()) if root.is_dir() else frozenset()
         self.troubles: dict[Trouble, None] = {}
         self._modules = Modules(self._parsed(files))
 
@@ -123,23 +140,29 @@ class _Scan:
             imports=imports.imports,
         )
 
+    def forget(self) -> None:
+        """Let go of what the project was made from: modules refer to each other, so nothing else would."""
+        self._modules.forget()
+
     def _say(self, *troubles: Trouble) -> None:
         self.troubles.update(dict.fromkeys(troubles))
 
     def _is_left_out(self, file: str) -> bool:
-        return file not in self._files and (self._root / file).is_file()
+        first = file.partition("/")[0]
+        return first in self._entries and file not in self._files and (self._root / file).is_file()
 
     # Files
 
     def _parsed(self, files: list[str]) -> Iterator[Module]:
         packages = {PurePosixPath(file).parent for file in files if PurePosixPath(file).name == "__init__.py"}
         for file in files:
-            tree = self._tree(file)
-            if tree is not None:
-                path = PurePosixPath(file)
-                yield Module(_module_name(path, packages), file, tree, path.name == "__init__.py")
+            path = PurePosixPath(file)
+            parsed = self._tree(file)
+            if parsed is not None:
+                tree, lines = parsed
+                yield Module(_module_name(path, packages), file, tree, path.name == "__init__.py", lines)
 
-    def _tree(self, file: str) -> ast.Module | None:
+    def _tree(self, file: str) -> tuple[ast.Module, list[str]] | None:
         try:
             source = (self._root / file).read_bytes()
         except OSError as error:
@@ -150,7 +173,7 @@ class _Scan:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # those of the compiler: they are the user's business
             try:
-                return ast.parse(source, file)
+                return ast.parse(source, file), source.decode(errors="replace").split("\n")
             except SyntaxError as error:
                 reason = f"is not valid Python: {error.msg}"
                 place = Place(file, error.lineno or 1)

@@ -1,0 +1,202 @@
+"""Building a project: what its steps take.
+
+``python -m tests.benchmarks.project`` prints a table of medians. The projects are generated, the same in
+every run.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROUNDS = 5
+
+WORKER = '''\
+"""Step {n} of the pipeline: reads a batch, cleans it, and scores it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from runpod_flash import GpuGroup, LiveServerless, NetworkVolume, PodTemplate, remote
+
+from package{p}.settings import BATCH, MODELS, PACKAGES, volume
+from package{p}.step{before} import clean_{before}
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+logger = logging.getLogger(__name__)
+
+LIMITS = {{"batch": BATCH, "retries": 3, "models": [*MODELS, "small-{n}"]}}
+NAME = f"step-{n}"
+
+gpu = LiveServerless(
+    name=NAME,
+    gpus=[GpuGroup.AMPERE_80, GpuGroup.ADA_24],
+    workersMin=0,
+    workersMax=2 + 1,
+    idleTimeout=60 * 2,
+    env={{"MODEL": MODELS[0], "HF_TOKEN": os.environ["HF_TOKEN"]}},
+    networkVolume=volume,
+    template=PodTemplate(containerDiskInGb=80),
+)
+
+
+@dataclass(frozen=True)
+class Batch_{n}:
+    """Rows with what is known of them."""
+
+    rows: list[dict[str, float]]
+    source: str = "unknown"
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def columns(self) -> set[str]:
+        return {{name for row in self.rows for name in row}}
+
+    def without(self, names: Iterable[str]) -> Batch_{n}:
+        dropped = set(names)
+        rows = [{{key: value for key, value in row.items() if key not in dropped}} for row in self.rows]
+        return Batch_{n}(rows, self.source, dict(self.notes))
+
+
+def clean_{n}(rows: list[dict[str, float]], limits: Mapping[str, int] = LIMITS) -> list[dict[str, float]]:
+    """Drop rows with missing values."""
+    kept = []
+    for row in rows:
+        try:
+            values = {{key: float(value) for key, value in row.items()}}
+        except (TypeError, ValueError) as error:
+            logger.warning("row %r is dropped: %s", row, error)
+            continue
+        if all(value == value for value in values.values()):
+            kept.append(values)
+    return kept[: limits["batch"]]
+
+
+def scale_{n}(values: list[float]) -> list[float]:
+    low, high = min(values), max(values)
+    if low == high:
+        return [0.0 for _ in values]
+    return [(value - low) / (high - low) for value in values]
+
+
+@remote(resource_config=gpu, dependencies=PACKAGES, system_dependencies=["ffmpeg"])
+async def score_{n}(rows: list[dict[str, float]], threshold: float = 0.5) -> dict[str, object]:
+    """Score a batch."""
+    import numpy as np
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    batch = Batch_{n}(clean_{n}(clean_{before}(rows)))
+    scores = {{}}
+    for column in sorted(batch.columns()):
+        values = scale_{n}([row[column] for row in batch.rows if column in row])
+        tensor = torch.tensor(np.asarray(values), device=device)
+        scores[column] = float(tensor.mean())
+    above = [name for name, value in scores.items() if value > threshold]
+    return {{"scores": scores, "above": above, "device": device, "limits": json.dumps(LIMITS)}}
+
+
+@remote(gpu)
+class Model_{n}:
+    def __init__(self, size: int = 3) -> None:
+        self.size = size
+        self.seen = 0
+
+    def predict(self, rows: list[dict[str, float]]) -> list[float]:
+        self.seen += len(rows)
+        return [sum(row.values()) / self.size for row in clean_{n}(rows)]
+
+
+if __name__ == "__main__":
+    import asyncio
+
+    print(asyncio.run(score_{n}([{{"a": 1.0}}])))
+'''
+
+SETTINGS = '''\
+"""What the steps of package {p} share."""
+
+from runpod_flash import NetworkVolume
+
+BATCH = 512
+MODELS = ["large", "base"]
+PACKAGES = ["numpy", "torch"] + ["pandas"]
+volume = NetworkVolume(name="models-{p}", size=100)
+
+
+def clean_first(rows):
+    return rows
+'''
+
+
+def generated(files: int, packages: int = 20) -> Iterator[tuple[str, str]]:
+    """Give the files of a project, each with its text of about 100 lines."""
+    for package in range(packages):
+        yield f"package{package}/__init__.py", ""
+        yield f"package{package}/settings.py", SETTINGS.format(p=package)
+        yield f"package{package}/stepfirst.py", "from .settings import clean_first as clean_first\n"
+    for number in range(files):
+        package = number % packages
+        before = number - packages
+        text = WORKER.format(n=number, p=package, before=before if before >= 0 else "first")
+        yield f"package{package}/step{number}.py", text
+
+
+def write(folder: Path, files: int) -> list[str]:
+    """Write a project; return its files."""
+    names = []
+    for name, text in generated(files):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        names.append(name)
+    return names
+
+
+def median_s(work: Callable[[], object], rounds: int = ROUNDS) -> float:
+    """Return the median of what some rounds of work take, in seconds."""
+    taken = []
+    for _ in range(rounds):
+        begun = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - begun)
+    return statistics.median(taken)
+
+
+def scanning() -> tuple[str, str]:
+    """Scan 1,000 files, each with a config, a remote function and a remote class."""
+    from flash_nb.project.scan import scan
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = write(folder, 1_000)
+        project = scan(folder, files)
+        assert len(list(project.functions)) == 2_000
+        assert len(project.groups) == 1_000
+        taken = median_s(lambda: scan(folder, files))
+    lines = len(WORKER.splitlines())
+    return f"scan of {len(files):,} files, 1,000 of {lines} lines with 2 remote functions", f"{taken:.2f} s"
+
+
+ROWS: list[Callable[[], tuple[str, str]]] = [scanning]
+
+
+def main() -> None:
+    """Print the table."""
+    print("| What | Median |\n| --- | --- |")
+    for row in ROWS:
+        what, taken = row()
+        print(f"| {what} | {taken} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
