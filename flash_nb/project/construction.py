@@ -80,15 +80,21 @@ def _refusal(line: str, given: Mapping[str, Argument], place: Place) -> Trouble:
 
 
 def setting_troubles(what: str, value: object, place: Place) -> list[Trouble]:
-    """Return why a value cannot be a setting: what is not known of it."""
+    """Return why a value cannot be a setting."""
+    troubles = unknown_troubles(what, value)
+    if not troubles and not is_plain(value) and not isinstance(value, Declared | Mapping):
+        troubles += _strangers(what, value, place)
+    return troubles
+
+
+def unknown_troubles(what: str, value: object) -> list[Trouble]:
+    """Return what is not known of a value."""
     troubles: list[Trouble] = []
     for each in unknowns(value):
         if isinstance(each, Broken):
             troubles += each.troubles
         else:
             troubles.append(Trouble(each.place, f"{what} is not known: {each}", each.fix))
-    if not troubles and not is_plain(value) and not isinstance(value, Declared | Mapping):
-        troubles += _strangers(what, value, place)
     return troubles
 
 

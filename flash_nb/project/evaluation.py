@@ -177,13 +177,13 @@ class Evaluation:
         """Return where a node stands."""
         return Place(self.names.file, getattr(node, "lineno", 1))
 
-    def change(self, target: object, change: Callable[[], object] | None) -> None:
+    def change(self, target: object, change: Callable[[], object] | None, node: ast.AST) -> None:
         """Change a list or dict as a statement does, or forget what is in it where that is unclear."""
         if change is not None and self.names.is_certain:
             change()
             if _size(target) <= MAX_ITEMS:
                 return
-        poison = Unknown(Place(self.names.file, 1), None, "is changed after its definition")
+        poison = Unknown(self.place(node), None, "it is changed there, after its definition")
         if isinstance(target, list):
             target[:] = [poison]
         elif isinstance(target, dict):
@@ -382,8 +382,8 @@ class Evaluation:
         try:
             return base[key]
         except (KeyError, IndexError, TypeError) as error:
-            if next(unknowns(base), None):
-                return self._unknown(node)
+            if (unknown := next(unknowns(base), None)) is not None:
+                return unknown
             return self._refused(node, f"{shown(node)} raises {type(error).__name__}: {error}")
 
     def _call(self, node: ast.Call) -> object:
@@ -524,25 +524,27 @@ class Evaluation:
         elif isinstance(target, dict) and name == "get" and is_plain(values) and values:
             return self._computed(node, lambda found: found.get(*values), target)
         elif isinstance(target, list | dict | set) and name in _CHANGES:
-            self._changed_by(target, name, values, keywords)
+            self._changed_by(target, values, keywords, node)
             return None
         return self._unknown(node)
 
     def _changed_by(
-        self, target: Any, name: str, values: list[object], keywords: Mapping[str, Argument]
+        self, target: Any, values: list[object], keywords: Mapping[str, Argument], node: ast.Call
     ) -> None:
+        assert isinstance(node.func, ast.Attribute)
+        method = node.func.attr
         given = {key: each.value for key, each in keywords.items()}
-        simple = name in {"append", "extend", "update", "insert"} and "**" not in given
+        simple = method in {"append", "extend", "update", "insert"} and "**" not in given
         if not simple or any(_contains(value, target) for value in [*values, *given.values()]):
-            return self.change(target, None)
+            return self.change(target, None, node)
 
         def change() -> None:
             try:
-                getattr(target, name)(*values, **given)
-            except (TypeError, ValueError):
-                self.change(target, None)
+                getattr(target, method)(*values, **given)
+            except (AttributeError, TypeError, ValueError):
+                self.change(target, None, node)
 
-        return self.change(target, change)
+        return self.change(target, change, node)
 
     def _refused(self, node: ast.AST, message: str) -> Broken:
         return Broken((Trouble(self.place(node), message, "Correct it: Python refuses it too."),))

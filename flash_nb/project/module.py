@@ -272,13 +272,13 @@ class _Run:
             case ast.Match():
                 value = self._evaluation.value(node.subject)
                 self._forget(node, lambda name: name not in self._names and is_plain(value))
-                self._either(*(self._following(case.body) for case in node.cases), lambda: None)
+                self._either(node, *(self._following(case.body) for case in node.cases), lambda: None)
             case ast.Delete():
                 for target in node.targets:
                     if isinstance(target, ast.Name):
                         self._names.pop(target.id, None)
                     elif isinstance(target, ast.Subscript):
-                        self._evaluation.change(self._evaluation.value(target.value), None)
+                        self._evaluation.change(self._evaluation.value(target.value), None, node)
             case _:
                 if type(node).__name__ == "TryStar":
                     self._try(node)  # type: ignore[arg-type]  # it has the same parts; Python 3.11 on
@@ -358,9 +358,9 @@ class _Run:
             try:
                 changed[key] = value
             except (TypeError, IndexError, ValueError):
-                self._evaluation.change(base, None)
+                self._evaluation.change(base, None, target)
 
-        self._evaluation.change(base, change if certain else None)
+        self._evaluation.change(base, change if certain else None, target)
 
     def _assign_attribute(self, target: ast.Attribute, value: object) -> None:
         base = self._evaluation.value(target.value)
@@ -380,14 +380,14 @@ class _Run:
     def _change(self, node: ast.AugAssign) -> None:
         if not isinstance(node.target, ast.Name):
             if isinstance(node.target, ast.Subscript):
-                self._evaluation.change(self._evaluation.value(node.target.value), None)
+                self._evaluation.change(self._evaluation.value(node.target.value), None, node)
             return
         before = self.lookup(node.target)
         # A list or dict is changed for all of its names; here it gets a new value,
         # and what the others show is unknown.
         result = self._evaluation.value(ast.copy_location(ast.BinOp(node.target, node.op, node.value), node))
         if isinstance(before, list | dict | set):
-            self._evaluation.change(before, None)
+            self._evaluation.change(before, None, node)
         self._names[node.target.id] = result
 
     # Branches
@@ -397,7 +397,7 @@ class _Run:
         if is_plain(test):
             self.statements(node.body if test else node.orelse)
         else:
-            self._either(self._following(node.body), self._following(node.orelse))
+            self._either(node, self._following(node.body), self._following(node.orelse))
 
     def _try(self, node: ast.Try) -> None:
         before = dict(self._names)
@@ -447,7 +447,7 @@ class _Run:
                         self._evaluation.place(inner), None, f"{name} is set in a loop or by a pattern"
                     )
 
-    def _either(self, *ways: Callable[[], None]) -> None:
+    def _either(self, node: ast.stmt, *ways: Callable[[], None]) -> None:
         """Follow several ways from here, of which Python takes one."""
         before = dict(self._names)
         certain, self.is_certain = self.is_certain, False
@@ -460,10 +460,10 @@ class _Run:
         joined: dict[str, object] = {}
         for result in results:
             for name, value in result.items():
-                joined[name] = value if name not in joined else self._joined(name, joined[name], value)
+                joined[name] = value if name not in joined else self._joined(node, name, joined[name], value)
         self._replace(joined)
 
-    def _joined(self, name: str, one: object, other: object) -> object:
+    def _joined(self, node: ast.stmt, name: str, one: object, other: object) -> object:
         if same(one, other):
             return one
         if isinstance(one, Unknown):
@@ -471,7 +471,7 @@ class _Run:
         if isinstance(one, Definition) and isinstance(other, Definition):
             return one
         return Unknown(
-            Place(self.file, 1),
+            self._evaluation.place(node),
             None,
             f"{name} depends on a condition that is known only when the code runs",
             "Bind it once, or give each case a name of its own.",

@@ -29,7 +29,7 @@ from flash_nb.resources.live import CpuLiveLoadBalancer
 from flash_nb.resources.serverless import ServerlessResource
 
 from .calls import Calls
-from .construction import setting_troubles
+from .construction import setting_troubles, unknown_troubles
 from .declared import Function, Group, Mothership, Place, Project, Trouble, TroubleError
 from .imports import find_imports
 from .module import Decorated, Module, Modules
@@ -107,7 +107,9 @@ class _Scan:
         self._files = frozenset(files)
         self._entries = frozenset(entry.name for entry in root.iterdir()) if root.is_dir() else frozenset()
         self.troubles: dict[Trouble, None] = {}
-        self._modules = Modules(self._parsed(files))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # those of the compiler: they are the user's business
+            self._modules = Modules(self._parsed(files))
 
     def project(self) -> Project:
         """Return the project; it is of use only if there are no troubles."""
@@ -130,7 +132,7 @@ class _Scan:
         if mothership is not None:
             closure = find_imports(self._modules, application, self._is_left_out).modules
             mothership = replace(mothership, calls=calls.of_modules(closure))
-        if not found and mothership is None and not any(module.found for module in self._modules):
+        if not found and mothership is None and not self.troubles:
             self._say(_nothing_found(len(self._files)))
         return Project(
             name=self._root.resolve().name,
@@ -170,16 +172,14 @@ class _Scan:
                 Trouble(Place(file, 1), f"cannot be read: {error.strerror}", "Leave it out, or allow it.")
             )
             return None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # those of the compiler: they are the user's business
-            try:
-                return ast.parse(source, file), source.decode(errors="replace").split("\n")
-            except SyntaxError as error:
-                reason = f"is not valid Python: {error.msg}"
-                place = Place(file, error.lineno or 1)
-            except (ValueError, RecursionError, MemoryError) as error:
-                reason = f"cannot be read as Python: {str(error) or type(error).__name__}"
-                place = Place(file, 1)
+        try:
+            return ast.parse(source, file), re.split(r"\r\n?|\n", source.decode(errors="replace"))
+        except SyntaxError as error:
+            reason = f"is not valid Python: {error.msg}"
+            place = Place(file, error.lineno or 1)
+        except (ValueError, RecursionError, MemoryError) as error:
+            reason = f"cannot be read as Python: {str(error) or type(error).__name__}"
+            place = Place(file, 1)
         self._say(Trouble(place, reason, f"Correct it, or leave {file} out with .flashignore."))
         return None
 
@@ -290,7 +290,7 @@ class _Scan:
         if is_resource(argument.value):
             return cast("Declaration", argument.value)
         what = f"the resource of {name}"
-        troubles = setting_troubles(what, argument.value, argument.place)
+        troubles = unknown_troubles(what, argument.value)
         self._say(*(troubles or [_no_resource(f"{what} is no resource", argument.place)]))
         return None
 
@@ -391,7 +391,7 @@ class _Scan:
             if cast("ServerlessResource", declared.value).is_load_balanced:
                 return declared
             place = declared.place
-        troubles = setting_troubles("mothership", declared, place)
+        troubles = unknown_troubles("mothership", declared)
         self._say(*(troubles or [_no_load_balancer(place)]))
         return None
 

@@ -10,11 +10,12 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 ROUNDS = 5
 
-WORKER = '''\
+MODULE = '''\
 """Step {n} of the pipeline: reads a batch, cleans it, and scores it."""
 
 from __future__ import annotations
@@ -25,9 +26,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from runpod_flash import GpuGroup, LiveServerless, NetworkVolume, PodTemplate, remote
-
-from package{p}.settings import BATCH, MODELS, PACKAGES, volume
+from package{p}.settings import BATCH, MODELS, PACKAGES
 from package{p}.step{before} import clean_{before}
 
 if TYPE_CHECKING:
@@ -37,18 +36,7 @@ logger = logging.getLogger(__name__)
 
 LIMITS = {{"batch": BATCH, "retries": 3, "models": [*MODELS, "small-{n}"]}}
 NAME = f"step-{n}"
-
-gpu = LiveServerless(
-    name=NAME,
-    gpus=[GpuGroup.AMPERE_80, GpuGroup.ADA_24],
-    workersMin=0,
-    workersMax=2 + 1,
-    idleTimeout=60 * 2,
-    env={{"MODEL": MODELS[0], "HF_TOKEN": os.environ["HF_TOKEN"]}},
-    networkVolume=volume,
-    template=PodTemplate(containerDiskInGb=80),
-)
-
+{declared}
 
 @dataclass(frozen=True)
 class Batch_{n}:
@@ -88,8 +76,7 @@ def scale_{n}(values: list[float]) -> list[float]:
     return [(value - low) / (high - low) for value in values]
 
 
-@remote(resource_config=gpu, dependencies=PACKAGES, system_dependencies=["ffmpeg"])
-async def score_{n}(rows: list[dict[str, float]], threshold: float = 0.5) -> dict[str, object]:
+{on_gpu}async def score_{n}(rows: list[dict[str, float]], threshold: float = 0.5) -> dict[str, object]:
     """Score a batch."""
     import numpy as np
     import torch
@@ -105,8 +92,7 @@ async def score_{n}(rows: list[dict[str, float]], threshold: float = 0.5) -> dic
     return {{"scores": scores, "above": above, "device": device, "limits": json.dumps(LIMITS)}}
 
 
-@remote(gpu)
-class Model_{n}:
+{on_gpu_too}class Model_{n}:
     def __init__(self, size: int = 3) -> None:
         self.size = size
         self.seen = 0
@@ -121,6 +107,24 @@ if __name__ == "__main__":
 
     print(asyncio.run(score_{n}([{{"a": 1.0}}])))
 '''
+
+DECLARED = """
+from package{p}.settings import volume
+from runpod_flash import GpuGroup, LiveServerless, PodTemplate, remote
+
+gpu = LiveServerless(
+    name=NAME,
+    gpus=[GpuGroup.AMPERE_80, GpuGroup.ADA_24],
+    workersMin=0,
+    workersMax=2 + 1,
+    idleTimeout=60 * 2,
+    env={{"MODEL": MODELS[0], "HF_TOKEN": os.environ["HF_TOKEN"]}},
+    networkVolume=volume,
+    template=PodTemplate(containerDiskInGb=80),
+)
+"""
+ON_GPU = '@remote(resource_config=gpu, dependencies=PACKAGES, system_dependencies=["ffmpeg"])\n'
+ON_GPU_TOO = "@remote(gpu)\n"
 
 SETTINGS = '''\
 """What the steps of package {p} share."""
@@ -138,23 +142,39 @@ def clean_first(rows):
 '''
 
 
-def generated(files: int, packages: int = 20) -> Iterator[tuple[str, str]]:
-    """Give the files of a project, each with its text of about 100 lines."""
+def generated(files: int, workers: int, packages: int = 20) -> Iterator[tuple[str, str]]:
+    """Give the files of a project.
+
+    Args:
+        files: How many of about 100 lines; each imports from the one before it in its package.
+        workers: How many of them declare a resource, with a remote function and a remote class.
+        packages: In how many folders they lie.
+    """
     for package in range(packages):
         yield f"package{package}/__init__.py", ""
         yield f"package{package}/settings.py", SETTINGS.format(p=package)
         yield f"package{package}/stepfirst.py", "from .settings import clean_first as clean_first\n"
     for number in range(files):
-        package = number % packages
         before = number - packages
-        text = WORKER.format(n=number, p=package, before=before if before >= 0 else "first")
-        yield f"package{package}/step{number}.py", text
+        is_worker = number >= files - workers
+        names = {
+            "n": number,
+            "p": number % packages,
+            "before": before if before >= 0 else "first",
+        }
+        text = MODULE.format(
+            **names,
+            declared=DECLARED.format(**names) if is_worker else "",
+            on_gpu=ON_GPU if is_worker else "",
+            on_gpu_too=ON_GPU_TOO if is_worker else "",
+        )
+        yield f"package{number % packages}/step{number}.py", text
 
 
-def write(folder: Path, files: int) -> list[str]:
+def write(folder: Path, files: int, workers: int) -> list[str]:
     """Write a project; return its files."""
     names = []
-    for name, text in generated(files):
+    for name, text in generated(files, workers):
         path = folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
@@ -172,22 +192,25 @@ def median_s(work: Callable[[], object], rounds: int = ROUNDS) -> float:
     return statistics.median(taken)
 
 
-def scanning() -> tuple[str, str]:
-    """Scan 1,000 files, each with a config, a remote function and a remote class."""
+def scanning(workers: int) -> tuple[str, str]:
+    """Scan 1,000 files, of which some declare a resource, with a remote function and a remote class."""
     from flash_nb.project.scan import scan
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        files = write(folder, 1_000)
+        files = write(folder, 1_000, workers)
         project = scan(folder, files)
-        assert len(list(project.functions)) == 2_000
-        assert len(project.groups) == 1_000
+        assert len(list(project.functions)) == 2 * workers
+        assert len(project.groups) == workers
+        lines = len((folder / files[-1]).read_text().splitlines())
         taken = median_s(lambda: scan(folder, files))
-    lines = len(WORKER.splitlines())
-    return f"scan of {len(files):,} files, 1,000 of {lines} lines with 2 remote functions", f"{taken:.2f} s"
+    return (
+        f"scan of {len(files):,} files of up to {lines} lines, {workers:,} with endpoints",
+        f"{taken:.2f} s",
+    )
 
 
-ROWS: list[Callable[[], tuple[str, str]]] = [scanning]
+ROWS: list[Callable[[], tuple[str, str]]] = [partial(scanning, 100), partial(scanning, 1_000)]
 
 
 def main() -> None:
