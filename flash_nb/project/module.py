@@ -50,6 +50,7 @@ class Module:
         names: What its names stand for; at the end, once it is done.
         found: Decorated definitions, in the order in which Python meets them.
         troubles: What stands against a build.
+        open_at: Line of a ``from … import *`` of a module that is not of the project; 0 if there is none.
     """
 
     name: str
@@ -61,6 +62,18 @@ class Module:
     names: dict[str, object] = field(default_factory=dict)
     found: list[Decorated] = field(default_factory=list)
     troubles: dict[Trouble, None] = field(default_factory=dict)
+    open_at: int = 0
+    _lines_of: dict[str, int] | None = None
+
+    def line_of(self, name: str) -> int | None:
+        """Return the first line that binds a name, anywhere; None if none does."""
+        if self._lines_of is None:
+            self._lines_of = {}
+            for node in nodes(self.tree):
+                for bound in _bound_by(node):
+                    line = getattr(node, "lineno", 1)
+                    self._lines_of[bound] = min(line, self._lines_of.get(bound, line))
+        return self._lines_of.get(name)
 
     def reset(self, state: Literal["new", "running"]) -> None:
         """Forget what was found."""
@@ -223,13 +236,17 @@ class _Run:
         name = node.id
         if hasattr(builtins, name):
             return f"{name} is known only when the code runs", "Write the value itself."
-        for statement in nodes(self._module.tree):
-            if name in _bound_by(statement):
-                later = Place(self.file, getattr(statement, "lineno", 1))
-                return (
-                    f"{name} is used before its definition at {later}",
-                    f"Move the definition of {name} above line {node.lineno}.",
-                )
+        line = self._module.line_of(name)
+        if line is not None and line >= node.lineno:
+            return (
+                f"{name} is used before its definition at {Place(self.file, line)}",
+                f"Move the definition of {name} above line {node.lineno}.",
+            )
+        if line is not None:
+            return f"{name} is not bound there in each case", f"Bind {name} at the top level of the module."
+        if self._module.open_at:
+            star = Place(self.file, self._module.open_at)
+            return f"{name} may come from the import * at {star}", f"Import {name} by its name."
         near = did_you_mean(name, [*self._names, *self._module.names])
         return f"{name} is not defined in {self.file}{near}", f"Define or import {name} above this line."
 
@@ -308,6 +325,8 @@ class _Run:
             self.decorated(decorator, definition)
         elif isinstance(decorator, Remote):
             self.decorated(Decorator((), {}, place), definition)
+        elif isinstance(missing := self._missing_remote(written), Unknown):
+            self.trouble(Trouble(place, f"{definition.name}: {missing}", "from flash_nb import remote"))
         elif package := _missing_from_package(decorator, written, self._evaluation):
             self.trouble(
                 Trouble(
@@ -317,6 +336,13 @@ class _Run:
                     "Decorate it with @remote(resource_config=…).",
                 )
             )
+
+    def _missing_remote(self, decorator: ast.expr) -> object:
+        """Return what `remote` stands for where that is what decorates; None if it is something else."""
+        while isinstance(decorator, ast.Call):
+            decorator = decorator.func
+        is_remote = isinstance(decorator, ast.Name) and decorator.id == "remote"
+        return self._evaluation.value(decorator) if is_remote else None
 
     def _assign(self, targets: Iterable[ast.expr], value: object) -> None:
         for target in targets:
@@ -511,7 +537,7 @@ class _Run:
         module = self._modules.follow(source)
         for alias in node.names:
             if alias.name == "*":
-                self._from_all(module)
+                self._from_all(module, node.lineno)
             elif module is None:
                 self._names[alias.asname or alias.name] = self._evaluation.attribute(
                     External(source), alias.name, node
@@ -543,8 +569,9 @@ class _Run:
             f"Define {name} in {module.file or module.name}, or import it from where it is.",
         )
 
-    def _from_all(self, module: Module | None) -> None:
+    def _from_all(self, module: Module | None, line: int) -> None:
         if module is None:
+            self._module.open_at = line
             return
         if module.state == "running" and module is not self._module:
             raise _NotYetError

@@ -154,8 +154,8 @@ def test_a_setting(tmp_path, made, expected):
         ("N = 1\nfor i in 'ab':\n    N += 1\n", "GPU(workersMax=N)", ["N is set in a loop"]),
         ("N = 1 if os.getpid() else 2\n", "GPU(workersMax=N)", ["1 if os.getpid() else 2"]),
         ("if os.getpid():\n    N = 1\nelse:\n    N = 2\n", "GPU(workersMax=N)", ["N depends"]),
-        ("try:\n    import x\n    N = 1\nexcept ImportError:\n    N = 2\n", "LiveServerless(name=f'{N}')", ["N depe"]),
-        ("N = [1]\nif os.getpid():\n    N.append(2)\n", "GPU(workersMax=N[0])", ["changed there", "a.py:5"]),
+        ("try:\n    import x\n    N = 1\nexcept ImportError:\n    N = 2\n", "GPU(workersMax=N)", ["N dep"]),
+        ("N = [1]\nif os.getpid():\n    N.append(2)\n", "GPU(workersMax=N[0])", ["there, after"]),
     ],
 )  # fmt: skip
 def test_a_setting_that_cannot_be(tmp_path, above, made, words):
@@ -264,6 +264,19 @@ def test_a_decorator_that_cannot_be(tmp_path, decorator, words):
         f"app = FlashApp('x')\ngpu = LiveServerless(name='g')\n{decorator}\ndef f(): ...\n"
     )
     only(troubles(tmp_path, {"a.py": text, "b.py": ONE}), "a.py:", *words)
+
+
+@pytest.mark.parametrize(
+    ("above", "words"),
+    [
+        ("", ["f: remote is not defined in a.py", "from flash_nb import remote"]),
+        ("from torch import *\n", ["remote may come from the import * at a.py:2"]),
+        ("if os.name:\n    pass\nelse:\n    del remote\n    from flash_nb import remote\ndel remote\n", []),
+    ],
+)
+def test_remote_is_not_imported(tmp_path, above, words):
+    text = f"import os\n{above}@remote(1)\ndef f(): ...\n"
+    only(troubles(tmp_path, {"a.py": text}), "a.py:", *words)
 
 
 def test_what_only_looks_like_remote_is_none(tmp_path):
