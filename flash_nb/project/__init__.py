@@ -9,8 +9,16 @@
                                                             │
                                                          preview
 
-    declared      what a scan finds: `Project`, its the groups of functions of one resource each
-    scan          Python files -> `Project`, by their syntax alone
+    declared      what a scan finds: `Project`, the groups of functions of one resource each
+    scan          Python files -> `Project`, by their syntax alone. Its parts:
+    value         what a name stands for
+    evaluation    an expression -> its value
+    construction  the arguments of a call -> the resource that it makes
+    module        a file, followed statement by statement as an import runs it
+    nested        uses of `remote` that only running would show
+    reading       which names some code reads
+    calls         which remote functions some code may call
+    imports       what the modules that run on workers import
     manifest      `Project` -> the JSON that says which endpoint has which function
     handlers      `Project` -> the files that workers start from, and the runtime that they share
     sources       which files belong into an artifact: ignore rules, and what is never taken

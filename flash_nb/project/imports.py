@@ -47,16 +47,16 @@ class Found:
     troubles: tuple[Trouble, ...]
 
 
-def find_imports(modules: Modules, first: Iterable[str], exists: Callable[[str], bool]) -> Found:
+def find_imports(modules: Modules, first: Iterable[str], why_left_out: Callable[[str], str]) -> Found:
     """Follow imports from some modules on.
 
     Args:
         modules: The project's.
         first: Names of the modules that workers import.
-        exists: Says whether a file of this path, relative to the project, is in its folder though it is
-            not in the artifact.
+        why_left_out: Says why a file of this path, relative to the project, is in its folder and not in
+            the artifact; empty if that is not so.
     """
-    closure = _Closure(modules, exists)
+    closure = _Closure(modules, why_left_out)
     for name in first:
         closure.add(name)
     while closure.waiting:
@@ -65,10 +65,10 @@ def find_imports(modules: Modules, first: Iterable[str], exists: Callable[[str],
 
 
 class _Closure:
-    def __init__(self, modules: Modules, exists: Callable[[str], bool]) -> None:
+    def __init__(self, modules: Modules, why_left_out: Callable[[str], str]) -> None:
         self._modules = modules
-        self._exists = exists
-        self._files: dict[str, str] = {}
+        self._why_left_out = why_left_out
+        self._files: dict[str, tuple[str, str] | None] = {}
         self.seen: dict[str, Module] = {}
         self.waiting: list[Module] = []
         self.imports: dict[str, tuple[Import, ...]] = {}
@@ -112,7 +112,7 @@ class _Closure:
         missing = [name for name, is_known in zip(submodules, known, strict=True) if not is_known]
         for name in [statement.module, *missing] if not inside else missing:
             if left_out := self._left_out(name):
-                self.troubles.append(_excluded(name, left_out, place))
+                self.troubles.append(_excluded(name, *left_out, place))
                 return True
         if inside:
             source = self._modules.find(statement.module)
@@ -123,19 +123,20 @@ class _Closure:
             return True
         return False
 
-    def _left_out(self, name: str) -> str:
-        """Return the file of a module that lies in the project's folder, but not in the artifact."""
+    def _left_out(self, name: str) -> tuple[str, str] | None:
+        """Return the file of a module that lies in the project's folder but not in the artifact, and why."""
         if name not in self._files:
             path = name.replace(".", "/")
             files = () if self._modules.find(name) else (f"{path}.py", f"{path}/__init__.py")
-            self._files[name] = next(filter(self._exists, files), "")
+            found = ((file, why) for file in files if (why := self._why_left_out(file)))
+            self._files[name] = next(found, None)
         return self._files[name]
 
 
-def _excluded(name: str, file: str, place: Place) -> Trouble:
+def _excluded(name: str, file: str, why: str, place: Place) -> Trouble:
     return Trouble(
         place,
-        f"{name} is imported, but its file {file} is left out by .flashignore, .gitignore or a built-in rule",
+        f"{name} is imported, but its file {file} is left out {why}",
         f"Take {file} out of the ignore rules, or do not import it.",
     )
 

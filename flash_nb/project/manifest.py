@@ -28,6 +28,7 @@ from flash_nb.resources.volume import NetworkVolume
 from flash_nb.version import __version__
 
 from .declared import Function, Project
+from .handlers import handler_file
 
 VERSION = "1.0"
 TYPES: Mapping[str, type[ServerlessResource]] = {
@@ -101,6 +102,7 @@ def manifest_of(
         )
         entry["dependencies"] = _each_once(group.functions, "dependencies")
         entry["system_dependencies"] = _each_once(group.functions, "system_dependencies")
+        entry["handler_file"] = handler_file(group.key)
         entry["target_python_version"] = python_version
         resources[group.key] = entry
     if mothership := project.mothership:
@@ -114,6 +116,7 @@ def manifest_of(
         entry["app_variable"] = mothership.variable
         entry["makes_remote_calls"] = bool(mothership.calls)
         entry["calls"] = sorted(mothership.calls)
+        entry["handler_file"] = handler_file(mothership.resource.name)
         entry["target_python_version"] = python_version
         resources[mothership.resource.name] = entry
     manifest: dict[str, Any] = {
@@ -178,7 +181,7 @@ def check(manifest: object) -> dict[str, Any]:
         for function in _part(entry, "functions", list, f"resources.{name}."):
             _check_function(function, name)
     for function, name in _part(manifest, "function_registry", dict).items():
-        if name not in resources:
+        if not isinstance(name, str) or name not in resources:
             raise _nonsense(
                 f"function_registry.{function} is {name!r}, which is no resource"
                 f"{did_you_mean(str(name), resources)}"

@@ -1,13 +1,7 @@
 """A scan: the Python files of a project -> its remote functions, by their resource. Nothing is imported.
 
-::
-
-    value        what a name stands for
-    evaluation   an expression -> its value
-    module       a file, followed statement by statement as an import runs it
-    calls        which remote functions some code may call
-    imports      what the modules that run on workers import
-    scan         all of it -> `Project`, or all troubles at once, by file and line
+Modules are followed one by one, and what they decorate is judged here: arguments, names, routes. All that
+stands against a build is collected, and raised at the end.
 """
 
 from __future__ import annotations
@@ -31,9 +25,11 @@ from flash_nb.resources.serverless import ServerlessResource
 from .calls import Calls
 from .construction import setting_troubles, unknown_troubles
 from .declared import Function, Group, Mothership, Place, Project, Trouble, TroubleError
+from .handlers import handler_file
 from .imports import find_imports
 from .module import Decorated, Module, Modules
 from .nested import nested_uses
+from .sources import why_left_out
 from .value import Application, Argument, Declaration, Decorator, Definition, brief, is_plain, is_resource
 
 PARAMETERS = (
@@ -127,10 +123,10 @@ class _Scan:
         )
         mothership, application = self._mothership(groups)
         first = dict.fromkeys(function.module for group in groups for function in group.functions)
-        imports = find_imports(self._modules, [*first, *application], self._is_left_out)
+        imports = find_imports(self._modules, [*first, *application], self._why_left_out)
         self._say(*imports.troubles)
         if mothership is not None:
-            closure = find_imports(self._modules, application, self._is_left_out).modules
+            closure = find_imports(self._modules, application, self._why_left_out).modules
             mothership = replace(mothership, calls=calls.of_modules(closure))
         if not found and mothership is None and not self.troubles:
             self._say(_nothing_found(len(self._files)))
@@ -149,9 +145,12 @@ class _Scan:
     def _say(self, *troubles: Trouble) -> None:
         self.troubles.update(dict.fromkeys(troubles))
 
-    def _is_left_out(self, file: str) -> bool:
+    def _why_left_out(self, file: str) -> str:
+        """Return why a file of the project's folder is not in the artifact; empty if that is not so."""
         first = file.partition("/")[0]
-        return first in self._entries and file not in self._files and (self._root / file).is_file()
+        if first not in self._entries or file in self._files or not (self._root / file).is_file():
+            return ""
+        return why_left_out(self._root, file) or "though no rule says so"
 
     # Files
 
@@ -317,8 +316,7 @@ class _Scan:
         groups = [self._group(members) for members in by_name.values()]
         files: dict[str, Group] = {}
         for group in groups:
-            file = re.sub(r"\W", "_", group.key).casefold()
-            other = files.setdefault(file, group)
+            other = files.setdefault(handler_file(group.key).casefold(), group)
             if other is not group:
                 self._say(_same_file(other, group))
         return tuple(sorted(groups, key=lambda group: group.key))
@@ -519,7 +517,7 @@ def _two_of_one_name(name: str, one: Place, other: Place) -> Trouble:
 def _same_file(one: Group, other: Group) -> Trouble:
     return Trouble(
         other.place,
-        f"the names {one.key!r} (at {one.place}) and {other.key!r} give one file name",
+        f"{other.key!r} and {one.key!r} (at {one.place}) would both be started by {handler_file(one.key)}",
         "Let them differ in more than signs and capitals.",
     )
 

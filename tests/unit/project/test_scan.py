@@ -333,7 +333,7 @@ class TestNames:
 
     def test_give_different_files(self, tmp_path):
         files = {"a.py": ONE, "b.py": ONE.replace('"one"', '"One"').replace("f one", "f two")}
-        only(troubles(tmp_path, files), "give one file name")
+        only(troubles(tmp_path, files), "would both be started by handler_one.py")
 
     def test_of_a_file_that_no_import_can_name(self, tmp_path):
         only(troubles(tmp_path, {"a.b.py": ONE}), "a.b.py:3", "no import can name")
@@ -541,8 +541,9 @@ class TestImports:
         for folder in ("pkg", "loose"):
             (tmp_path / folder).mkdir()
             (tmp_path / folder / "hidden.py").write_text("x = 1\n")
+        (tmp_path / ".gitignore").write_text("# mine\nhidden.py\nsecrets_here.py\n")
         files = {"a.py": ONE + text, "pkg/__init__.py": ""}
-        only(troubles(tmp_path, files), "a.py:", "is left out by .flashignore")
+        only(troubles(tmp_path, files), "a.py:", "is left out by the rule", "in .gitignore:")
 
     def test_of_a_module_that_a_package_does_not_have(self, tmp_path):
         files = {"a.py": ONE + "import pkg.tex\n", "pkg/__init__.py": "", "pkg/text.py": ""}
