@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterable, Iterator, Mapping
 
 from .evaluation import is_ours
+from .imports import only_when
 from .module import Module, Modules, absolute
 from .reading import Reading, read
 from .value import Definition
@@ -47,7 +48,8 @@ class Calls:
         for module in modules:
             inside = {id(each.node) for each in self._remote if each.module == module.name}
             for node in module.tree.body:
-                if id(node) in inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+                if id(node) in inside or is_function or (isinstance(node, ast.If) and only_when(node.test)):
                     continue
                 for each in self._definitions(node, module):
                     found |= {self._remote[each]} if each in self._remote else self.of(each)
@@ -83,8 +85,8 @@ class Calls:
         for word in rest:
             if isinstance(value, Module):
                 value = self._modules.attribute(value, word)
-            elif isinstance(value, Definition) and word in value.attributes:
-                value = value.attributes[word]
+            elif isinstance(value, Definition) and (found := value.attribute(word)) is not None:
+                value = found
             else:
                 break  # `function.submit` and the like: an attribute of what is named
         return value

@@ -43,6 +43,7 @@ from .value import (
 MAX_ITEMS = 10_000
 """Items in a list or dict, and characters in a text, that an expression may make."""
 MAX_BITS = 256
+MAX_DEPTH = 50
 
 NAMES: Mapping[str, object] = {
     **{name: getattr(resources, name) for name in resources.__all__},
@@ -250,7 +251,7 @@ class Evaluation:
         elif isinstance(base, Choice) and name in ("name", "value"):
             found = getattr(base, name)
         elif isinstance(base, Definition):
-            found = base.attributes.get(name)
+            found = base.attribute(name)
         elif isinstance(base, Declaration):
             return self._field(base, name, node)
         else:
@@ -400,9 +401,13 @@ class Evaluation:
         if function == External("functools.partial") and values and isinstance(values[0], Remote):
             first = values[0]
             return Remote((*first.positional, *positional[1:]), {**first.keywords, **keywords})
+        if isinstance(function, Unknown) and function.is_remote:
+            return function
         for each in [*positional, *keywords.values()]:
             if isinstance(each.value, Remote | Decorator):
                 self.names.trouble(unfollowed(each.place, node))
+            elif isinstance(each.value, Application):
+                each.value.has_routes = True  # ``add_routes(app)``: whoever takes it most likely does
         return self._called(function, target, positional, keywords, node)
 
     def _called(
@@ -535,7 +540,7 @@ class Evaluation:
         method = node.func.attr
         given = {key: each.value for key, each in keywords.items()}
         simple = method in {"append", "extend", "update", "insert"} and "**" not in given
-        if not simple or any(_contains(value, target) for value in [*values, *given.values()]):
+        if not simple or any(contains(value, target) for value in [*values, *given.values()]):
             return self.change(target, None, node)
 
         def change() -> None:
@@ -578,12 +583,13 @@ def unfollowed(place: Place, node: ast.AST) -> Trouble:
     )
 
 
-def _contains(value: object, target: object) -> bool:
+def contains(value: object, target: object) -> bool:
+    """Say if a value is a list or dict, or has it somewhere inside."""
     if value is target:
         return True
     if isinstance(value, dict):
-        return any(_contains(item, target) for item in value.values())
-    return isinstance(value, list | tuple) and any(_contains(item, target) for item in value)
+        return any(contains(item, target) for item in value.values())
+    return isinstance(value, list | tuple) and any(contains(item, target) for item in value)
 
 
 def _stays_small(compute: Callable[..., Any], *values: object) -> bool:
@@ -604,16 +610,21 @@ def _stays_small(compute: Callable[..., Any], *values: object) -> bool:
 
 
 def _size(value: object) -> int:
-    """Return about how many items and characters are in a value, counted no further than needed."""
+    """Return about how many items and characters are in a value, counted no further than needed.
+
+    What is nested too deep counts as too large.
+    """
     total = 0
-    waiting = [value]
+    waiting = [(value, 0)]
     while waiting and total <= MAX_ITEMS:
-        each = waiting.pop()
+        each, depth = waiting.pop()
         total += 1
+        if depth > MAX_DEPTH:
+            return MAX_ITEMS + 1
         if isinstance(each, dict):
-            waiting += list(each.values())[: MAX_ITEMS + 1]
+            waiting += [(item, depth + 1) for item in list(each.values())[: MAX_ITEMS + 1]]
         elif isinstance(each, list | tuple | set | frozenset):
-            waiting += list(each)[: MAX_ITEMS + 1]
+            waiting += [(item, depth + 1) for item in list(each)[: MAX_ITEMS + 1]]
         elif isinstance(each, str | bytes):
             total += len(each)
     return total

@@ -163,7 +163,7 @@ def _statements(body: Iterable[ast.stmt], module: Module, *, guarded: bool) -> I
             if source:
                 names = tuple(alias.name for alias in node.names)
                 yield Statement(source, names, node.lineno, guarded)
-        elif isinstance(node, ast.If) and (only := _only_when(node.test)):
+        elif isinstance(node, ast.If) and (only := only_when(node.test)):
             if only == "TYPE_CHECKING":
                 yield from _statements(node.body, module, guarded=True)
             yield from _statements(node.orelse, module, guarded=guarded)
@@ -193,7 +193,7 @@ def _last_name(node: ast.expr | None) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _only_when(test: ast.expr) -> str:
+def only_when(test: ast.expr) -> str:
     """Return ``TYPE_CHECKING`` or ``__main__`` if a condition is that: no import makes it true."""
     if _last_name(test) == "TYPE_CHECKING":
         return "TYPE_CHECKING"

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from flash_nb.errors import did_you_mean
 
 from .declared import Place, Trouble
-from .evaluation import NAMES, Evaluation, is_ours, named, package_name
+from .evaluation import NAMES, Evaluation, contains, is_ours, named, package_name
 from .reading import nodes
 from .value import (
     Declaration,
@@ -314,7 +314,9 @@ class _Run:
             definition.bases = tuple(base for base in bases if isinstance(base, Definition))
             attributes: dict[str, object] = {}
             definition.attributes = attributes
-            _Run(self._modules, self._module, attributes, node.name).statements(node.body)
+            body = _Run(self._modules, self._module, attributes, node.name)
+            body.is_certain = self.is_certain
+            body.statements(node.body)
         for written, decorator in reversed(decorators):
             self._decorate(definition, written, decorator)
         self._names[node.name] = definition
@@ -325,6 +327,8 @@ class _Run:
             self.decorated(decorator, definition)
         elif isinstance(decorator, Remote):
             self.decorated(Decorator((), {}, place), definition)
+        elif isinstance(decorator, Unknown) and decorator.is_remote:
+            self.trouble(Trouble(place, f"{definition.name}: {decorator}", decorator.fix))
         elif isinstance(missing := self._missing_remote(written), Unknown):
             self.trouble(Trouble(place, f"{definition.name}: {missing}", "from flash_nb import remote"))
         elif package := _missing_from_package(decorator, written, self._evaluation):
@@ -377,7 +381,7 @@ class _Run:
         key = self._evaluation.value(target.slice)
         if not isinstance(base, dict | list):
             return
-        certain = is_plain(key) and is_plain(value)
+        certain = is_plain(key) and not contains(value, base)
         changed: Any = base
 
         def change() -> None:
@@ -432,15 +436,15 @@ class _Run:
         after = dict(self._names)
         certain, self.is_certain = self.is_certain, False
         for handler in node.handlers:
-            # What the body has bound may be missing there, or not.
-            self._replace(before)
+            # What the body binds first may be missing there, or not.
+            self._replace({**after, **before})
             if handler.name:
                 self._names[handler.name] = self._unknown(handler)
             self.statements(handler.body)
             for name, value in self._names.items():
                 if name not in after:
                     after[name] = value
-                elif is_plain(value) and is_plain(after[name]) and not same(value, after[name]):
+                elif not same(value, after[name]) and not _is_code(value) and not _is_code(after[name]):
                     after[name] = Unknown(
                         self._evaluation.place(node),
                         None,
@@ -492,8 +496,6 @@ class _Run:
     def _joined(self, node: ast.stmt, name: str, one: object, other: object) -> object:
         if same(one, other):
             return one
-        if isinstance(one, Unknown):
-            return one
         if isinstance(one, Definition) and isinstance(other, Definition):
             return one
         return Unknown(
@@ -501,6 +503,11 @@ class _Run:
             None,
             f"{name} depends on a condition that is known only when the code runs",
             "Bind it once, or give each case a name of its own.",
+            is_remote=any(
+                isinstance(each, Remote | Decorator | Package)
+                or (isinstance(each, Unknown) and each.is_remote)
+                for each in (one, other)
+            ),
         )
 
     def _replace(self, names: Mapping[str, object]) -> None:
@@ -606,6 +613,14 @@ def _bound_by(node: ast.AST) -> Iterator[str]:
         yield node.asname or node.name.partition(".")[0]
     elif isinstance(node, ast.MatchAs | ast.MatchStar) and node.name:
         yield node.name
+
+
+def _is_code(value: object) -> bool:
+    """Say if a value is something imported or defined, not a setting.
+
+    ``try`` … ``except ImportError`` binds such names to what does the same, so the first is taken.
+    """
+    return isinstance(value, Remote | Decorator | Package | External | Module | Definition | Late | Unknown)
 
 
 def _missing_from_package(value: object, written: ast.expr, evaluation: Evaluation) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import gc
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -174,7 +175,7 @@ class _Scan:
         try:
             return ast.parse(source, file), re.split(r"\r\n?|\n", source.decode(errors="replace"))
         except SyntaxError as error:
-            reason = f"is not valid Python: {error.msg}"
+            reason = f"is not valid Python {sys.version_info[0]}.{sys.version_info[1]}: {error.msg}"
             place = Place(file, error.lineno or 1)
         except (ValueError, RecursionError, MemoryError) as error:
             reason = f"cannot be read as Python: {str(error) or type(error).__name__}"
@@ -494,7 +495,7 @@ def _is_bad(requirement: str) -> bool:
     try:
         Requirement(requirement)
     except InvalidRequirement:
-        return True
+        return "://" not in requirement  # pip takes URLs without a name too
     return False
 
 

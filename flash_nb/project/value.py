@@ -32,12 +32,14 @@ class Unknown:
         node: The expression, if the whole of it is unknown.
         why: Follows the expression in a sentence: "is known only when it runs".
         fix: What to do about it.
+        is_remote: Whether it may be `remote`, so that what it decorates must not be passed over.
     """
 
     place: Place
     node: ast.AST | None = None
     why: str = "is known only when the code runs"
     fix: str = "Write the value itself, or a name that is set to one: nothing is run to build a project."
+    is_remote: bool = False
 
     def __str__(self) -> str:
         return f"{shown(self.node)} {self.why}" if self.node else self.why
@@ -154,6 +156,12 @@ class Definition:
     def name(self) -> str:
         """Its name."""
         return self.node.name
+
+    def attribute(self, name: str) -> object | None:
+        """Return what a class or its bases bind; None if they do not."""
+        if name in self.attributes:
+            return self.attributes[name]
+        return next((found for base in self.bases if (found := base.attribute(name)) is not None), None)
 
 
 @dataclass(eq=False)

@@ -279,6 +279,29 @@ def test_remote_is_not_imported(tmp_path, above, words):
     only(troubles(tmp_path, {"a.py": text}), "a.py:", *words)
 
 
+CONDITIONAL = "if os.getpid():\n    from flash_nb import remote as on\nelse:\n    {}\n"
+
+
+@pytest.mark.parametrize("other", ["from x import on", "def on(*_): return lambda f: f", "on = None"])
+def test_remote_that_depends_on_a_condition(tmp_path, other):
+    text = f"{IMPORTS}{CONDITIONAL.format(other)}@on(LiveServerless(name='x'))\ndef f(): ...\n"
+    only(troubles(tmp_path, {"a.py": text, "b.py": ONE}), "a.py:7", "f: on depends on a condition")
+
+
+def test_remote_that_is_the_same_either_way(tmp_path):
+    text = f"{IMPORTS}{CONDITIONAL.format('from runpod_flash import remote as on')}"
+    text += "@on(LiveServerless(name='x'))\ndef f(): ...\n"
+    assert len(list(scanned(tmp_path, {"a.py": text}).functions)) == 1
+
+
+def test_a_setting_that_depends_on_what_is_installed(tmp_path):
+    text = (
+        f"{IMPORTS}SIZE = 1\ntry:\n    import torch\n    SIZE = 2\nexcept ImportError:\n    pass\n"
+        "@remote(LiveServerless(name='g', workersMax=SIZE))\ndef f(): ...\n"
+    )
+    only(troubles(tmp_path, {"a.py": text}), "SIZE depends on whether the try at a.py:4 succeeds")
+
+
 def test_what_only_looks_like_remote_is_none(tmp_path):
     text = (
         "from celery import app\nfrom x import remote\n@app.remote()\ndef f(): ...\n"
@@ -429,6 +452,7 @@ class TestApplication:
             "import fastapi as f\napp: f.FastAPI = f.FastAPI(title='x')\napp.include_router(f.APIRouter())\n",
             "from fastapi import FastAPI as F\napp = F()\napp.add_api_route('/', print)\n",
             APP + "app.mount('/static', print)\n",
+            APP + "from api import add_routes\nadd_routes(app)\n",
             APP + "with open('x') as f:\n    @app.websocket('/ws')\n    async def ws(): ...\n",
             "from api import app\n",
         ],
@@ -486,7 +510,10 @@ class TestApplication:
         files = {
             "main.py": APP + "from workers import router\napp.include_router(router)\n",
             "workers/__init__.py": "from .gpu import router\n",
-            "workers/gpu.py": "from fastapi import APIRouter\n" + ONE + "router = APIRouter()\n"
+            "workers/gpu.py": "from fastapi import APIRouter\n"
+            + ONE
+            + ONE.replace("one", "not_called")
+            + "if __name__ == '__main__':\n    not_called(1)\nrouter = APIRouter()\n"
             "@router.get('/')\nasync def hello():\n    return await one(1)\n",
             "other.py": ONE.replace("one", "other"),
         }

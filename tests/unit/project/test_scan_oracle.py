@@ -114,6 +114,11 @@ GUARDS = [
     ("if os.environ.get('FLASH_SCAN_TEST_UNSET'):\n    pass\nelse:\n{}", "seen"),
     ("if os.environ.get('FLASH_SCAN_TEST_UNSET'):\n{}", "perhaps"),
     ("try:\n    import module_that_is_not_there\nexcept ImportError:\n{}", "seen"),
+    (
+        "try:\n    LATE = 1\n    import not_there\nexcept ImportError:\n{}\nfinally:\n    del LATE",
+        "seen",
+    ),
+    ("with contextlib.suppress(ImportError):\n    import module_that_is_not_there\n{}", "perhaps"),
     ("if TYPE_CHECKING:\n{}", "unseen"),
     ("if __name__ == '__main__':\n{}", "unseen"),
     ("while True:\n{}\n    break", "seen"),
@@ -151,6 +156,12 @@ CONFIGS = [
     "first_{v} = {m}\n{v} = first_{v}.model_copy(update={{'idleTimeout': 77}})",
     "class Settings_{v}:\n    A = {m}\n{v} = Settings_{v}.A",
     "all_{v} = {{'a': [{m}]}}\n{v} = all_{v}['a'][0]",
+    "class Settings_{v}:\n    A = {m}\nclass More_{v}(Settings_{v}):\n    B = 1\n{v} = More_{v}.A",
+    "all_{v} = []\nall_{v}.append({m})\n{v} = all_{v}[-1]",
+    "all_{v} = {{}}\nall_{v}['x'] = {m}\n{v} = all_{v}['x']",
+    "{v} = None or {m}",
+    "{v}, *_ = [{m}]\n{v} = {m}",
+    "del DEBUG\nDEBUG = not True\n{v} = {m} if not DEBUG else 5",
     "import sys as system\n{v} = {m} if LEVEL > 1 else None",
 ]
 MADE = [
@@ -183,6 +194,13 @@ REMOTES = [
     ("import zpkg.inner.again as again", "again.remote"),
     ("from zpkg.inner import again", "again.remote"),
     ("from zpkg import *", "remote"),
+    (
+        "try:\n    from runpod_flash import remote as t\n    import not_there\nexcept ImportError:\n    pass",
+        "t",
+    ),
+    ("import zpkg\nn = zpkg.inner", "n.again.remote"),
+    ("class Names:\n    from flash_nb import remote as inside", "Names.inside"),
+    ("import runpod_flash.client as c\nd = {'r': c.remote}", "d['r']"),
     ("import zpkg.inner.again", "zpkg.inner.again.remote"),
 ]
 INSIDE = [
