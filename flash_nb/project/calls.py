@@ -9,7 +9,7 @@ from .evaluation import is_ours
 from .imports import only_when
 from .module import Module, Modules, absolute
 from .reading import Reading, read
-from .value import Definition
+from .value import ABSENT, Definition
 
 
 class Calls:
@@ -85,7 +85,7 @@ class Calls:
         for word in rest:
             if isinstance(value, Module):
                 value = self._modules.attribute(value, word)
-            elif isinstance(value, Definition) and (found := value.attribute(word)) is not None:
+            elif isinstance(value, Definition) and (found := value.attribute(word)) is not ABSENT:
                 value = found
             else:
                 break  # `function.submit` and the like: an attribute of what is named

@@ -23,6 +23,7 @@ from flash_nb.resources.serverless import ServerlessScalerType
 from .construction import copied, declared
 from .declared import Place, Trouble
 from .value import (
+    ABSENT,
     PACKAGES,
     Application,
     Argument,
@@ -144,8 +145,8 @@ class Names(Protocol):
         """Let a name stand for a value."""
         ...
 
-    def attribute_of(self, value: object, name: str) -> object | None:
-        """Return an attribute of a module of the project; None if `value` is none."""
+    def attribute_of(self, value: object, name: str) -> object:
+        """Return an attribute of a module of the project; `ABSENT` if it is none, or has none."""
         ...
 
     def decorated(self, decorator: Decorator, definition: Definition) -> None:
@@ -236,7 +237,7 @@ class Evaluation:
 
     def attribute(self, base: object, name: str, node: ast.AST) -> object:
         """Return an attribute of a value."""
-        found: object | None
+        found: object
         if isinstance(base, Unknown | Broken):
             found = base
         elif isinstance(base, Package):
@@ -256,7 +257,7 @@ class Evaluation:
             return self._field(base, name, node)
         else:
             found = self.names.attribute_of(base, name)
-        return self._unknown(node) if found is None else found
+        return self._unknown(node) if found is ABSENT else found
 
     def _field(self, base: Declaration, name: str, node: ast.AST) -> object:
         if name not in type(base.value).model_fields:

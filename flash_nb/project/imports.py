@@ -20,7 +20,7 @@ class Statement:
     """An import statement, one of its modules.
 
     Attributes:
-        module: Absolute.
+        module: Absolute; empty if it leads out of the project.
         names: What is taken from it; None for ``import module``.
         line: Where.
         guarded: See `flash_nb.project.declared.Import`.
@@ -101,10 +101,12 @@ class _Closure:
 
     def _is_inside(self, statement: Statement, module: Module) -> bool:
         """Follow an import that is of the project; return whether it is, or needs no further look."""
-        if is_ours(statement.module):
+        place = Place(module.file, statement.line)
+        if not statement.module and not statement.guarded:
+            self.troubles.append(_outside(place))
+        if not statement.module or is_ours(statement.module):
             return True
         inside = self.add(statement.module)
-        place = Place(module.file, statement.line)
         submodules = [f"{statement.module}.{name}" for name in statement.names or () if name != "*"]
         known = [self.add(name) for name in submodules]
         if statement.guarded:
@@ -141,6 +143,14 @@ def _excluded(name: str, file: str, why: str, place: Place) -> Trouble:
     )
 
 
+def _outside(place: Place) -> Trouble:
+    return Trouble(
+        place,
+        "the relative import leads out of the project: workers start in the project's folder",
+        "Import it by its name from there: from configs import gpu",
+    )
+
+
 def _missing(name: str, place: Place, modules: Modules) -> Trouble:
     near = did_you_mean(name, [module.name for module in modules])
     return Trouble(
@@ -159,10 +169,8 @@ def _statements(body: Iterable[ast.stmt], module: Module, *, guarded: bool) -> I
             for alias in node.names:
                 yield Statement(alias.name, None, node.lineno, guarded)
         elif isinstance(node, ast.ImportFrom):
-            source = absolute(node, module)
-            if source:
-                names = tuple(alias.name for alias in node.names)
-                yield Statement(source, names, node.lineno, guarded)
+            names = tuple(alias.name for alias in node.names)
+            yield Statement(absolute(node, module) or "", names, node.lineno, guarded)
         elif isinstance(node, ast.If) and (only := only_when(node.test)):
             if only == "TYPE_CHECKING":
                 yield from _statements(node.body, module, guarded=True)

@@ -19,6 +19,7 @@ from .declared import Place, Trouble
 from .evaluation import NAMES, Evaluation, contains, is_ours, named, package_name
 from .reading import nodes
 from .value import (
+    ABSENT,
     Declaration,
     Decorator,
     Definition,
@@ -161,11 +162,11 @@ class Modules:
             module.state = "done"
         return module
 
-    def attribute(self, module: Module, name: str) -> object | None:
-        """Return what a name of a module stands for, or its submodule of that name."""
+    def attribute(self, module: Module, name: str) -> object:
+        """Return what a name of a module stands for, or its submodule of that name; `ABSENT` if none is."""
         if name in module.names:
             return self.settled(module.names[name])
-        return self.follow(f"{module.name}.{name}")
+        return self.follow(f"{module.name}.{name}") or ABSENT
 
     def settled(self, value: object) -> object:
         """Return what a name stands for that could not be followed when it was bound."""
@@ -205,12 +206,12 @@ class _Run:
         """Let a name stand for a value."""
         self._names[name] = value
 
-    def attribute_of(self, value: object, name: str) -> object | None:
+    def attribute_of(self, value: object, name: str) -> object:
         """Return an attribute of a module of the project."""
         if not isinstance(value, Module):
-            return None
+            return ABSENT
         found = self._modules.attribute(value, name)
-        if found is None and value.state == "running" and value is not self._module:
+        if found is ABSENT and value.state == "running" and value is not self._module:
             raise _NotYetError
         return found
 
@@ -563,7 +564,7 @@ class _Run:
         if module.state == "new":
             return Late(module, name)
         found = self._modules.attribute(module, name)
-        if found is not None or name in module.names:
+        if found is not ABSENT:
             return found
         if module.state == "running" and module is not self._module:
             raise _NotYetError
@@ -588,7 +589,7 @@ class _Run:
         for name in listed:
             if isinstance(name, str):
                 found = self._modules.attribute(module, name)
-                if found is not None or name in module.names:
+                if found is not ABSENT:
                     self._names[name] = found
 
 

@@ -103,6 +103,7 @@ class _Scan:
         self._root = root
         self._files = frozenset(files)
         self._entries = frozenset(entry.name for entry in root.iterdir()) if root.is_dir() else frozenset()
+        self._on_workers: dict[str, None] = {}  # modules with functions that are not local
         self.troubles: dict[Trouble, None] = {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # those of the compiler: they are the user's business
@@ -123,8 +124,8 @@ class _Scan:
             ]
         )
         mothership, application = self._mothership(groups)
-        first = dict.fromkeys(function.module for group in groups for function in group.functions)
-        imports = find_imports(self._modules, [*first, *application], self._why_left_out)
+        first = [*self._on_workers, *application]
+        imports = find_imports(self._modules, first, self._why_left_out)
         self._say(*imports.troubles)
         if mothership is not None:
             closure = find_imports(self._modules, application, self._why_left_out).modules
@@ -193,6 +194,7 @@ class _Scan:
                 continue
             if _is_true(arguments, "local"):
                 continue
+            self._on_workers[module.name] = None
             if each.definition in decorated:
                 message = f"{each.definition.name} is decorated with @remote twice"
                 self._say(Trouble(each.definition.place, message, "Keep one of the two."))

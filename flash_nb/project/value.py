@@ -23,6 +23,15 @@ PACKAGES = ("flash_nb", "runpod_flash")
 MAX_TEXT = 80
 
 
+class Absent(Enum):
+    """What an attribute is that there is not: None may be one."""
+
+    ABSENT = "absent"
+
+
+ABSENT = Absent.ABSENT
+
+
 @dataclass(frozen=True, eq=False)
 class Unknown:
     """What only running the code tells.
@@ -157,11 +166,11 @@ class Definition:
         """Its name."""
         return self.node.name
 
-    def attribute(self, name: str) -> object | None:
-        """Return what a class or its bases bind; None if they do not."""
+    def attribute(self, name: str) -> object:
+        """Return what a class or its bases bind; `ABSENT` if they do not."""
         if name in self.attributes:
             return self.attributes[name]
-        return next((found for base in self.bases if (found := base.attribute(name)) is not None), None)
+        return next((found for base in self.bases if (found := base.attribute(name)) is not ABSENT), ABSENT)
 
 
 @dataclass(eq=False)

@@ -112,6 +112,7 @@ def test_a_config_that_needs_a_module_which_needs_it(tmp_path):
         ("GPU(workersMax=int('9'))", {"workersMax": 9}),
         ("LiveServerless(name='g', env=dict(A='1'))", {"env": {"A": "1"}}),
         ("LiveServerless(name=LiveServerless(name='inner').name)", {"name": "inner"}),
+        ("LiveServerless(name='g', template=None or NOTHING)", {"template": None}),
         ("LiveServerless(name='g', scalerType=ServerlessScalerType.REQUEST_COUNT)", {}),
         ("CpuLiveServerless(name='g', env={}).model_copy(update={'workersMax': 9})", {"workersMax": 9}),
         (
@@ -122,7 +123,8 @@ def test_a_config_that_needs_a_module_which_needs_it(tmp_path):
 )
 def test_a_setting(tmp_path, made, expected):
     made = made.replace("GPU(", "LiveServerless(name='g', ")
-    project = scanned(tmp_path, {"a.py": f"{IMPORTS}gpu = {made}\n@remote(gpu)\ndef f(): ...\n"})
+    text = f"{IMPORTS}import b\nNOTHING = b.NOTHING\ngpu = {made}\n@remote(gpu)\ndef f(): ...\n"
+    project = scanned(tmp_path, {"a.py": text, "b.py": "NOTHING = None\n"})
     resource = project.groups[0].resource
     for name, value in expected.items():
         assert getattr(resource, name) == value
@@ -571,6 +573,18 @@ class TestImports:
         (tmp_path / ".gitignore").write_text("# mine\nhidden.py\nsecrets_here.py\n")
         files = {"a.py": ONE + text, "pkg/__init__.py": ""}
         only(troubles(tmp_path, files), "a.py:", "is left out by the rule", "in .gitignore:")
+
+    def test_of_modules_that_run_on_no_worker(self, tmp_path):
+        (tmp_path / ".gitignore").write_text("hidden.py\n")
+        (tmp_path / "hidden.py").write_text("x = 1\n")
+        local = HEAD + "import hidden\n@remote(LiveServerless(name='x'), local=True)\ndef here(): ...\n"
+        assert (
+            set(scanned(tmp_path, {"a.py": ONE, "b.py": local, "c.py": "import hidden\n"}).imports) == set()
+        )
+
+    @pytest.mark.parametrize("text", ["from . import x\n", "from .x import y\n", "from ..x import y\n"])
+    def test_that_lead_out_of_the_project(self, tmp_path, text):
+        only(troubles(tmp_path, {"a.py": ONE + text}), "a.py:5", "leads out of the project")
 
     def test_of_a_module_that_a_package_does_not_have(self, tmp_path):
         files = {"a.py": ONE + "import pkg.tex\n", "pkg/__init__.py": "", "pkg/text.py": ""}
