@@ -77,14 +77,15 @@ def test_two_modules_share_a_config(tmp_path):
     assert (group.place, group.variable) == (Place("configs.py", 2), "gpu")
 
 
-def test_modules_that_import_each_other(tmp_path):
+@pytest.mark.parametrize("take", ["from a import gpu", "import a\ngpu = a.gpu", "from a import *"])
+def test_modules_that_import_each_other(tmp_path, take):
     """`b` needs a name that `a` binds below its import of `b`; Python gets there from `b`."""
     project = scanned(
         tmp_path,
         {
             "a.py": HEAD
             + 'import b\ngpu = LiveServerless(name="gpu")\n@remote(gpu)\ndef f(): return b.g()\n',
-            "b.py": HEAD + "from a import gpu\n@remote(gpu)\ndef g(): ...\n",
+            "b.py": f"{HEAD}{take}\n@remote(gpu)\ndef g(): ...\n",
         },
     )
     assert {function.name: function.calls for function in project.functions} == {"f": {"g"}, "g": set()}
@@ -153,6 +154,8 @@ def test_a_setting(tmp_path, made, expected):
         ("N = [3]\nN.append(os.getpid())\n", "GPU(workersMax=N[1])", ["os.getpid()"]),
         ("N = {'a': 3}\nN[os.name] = 4\n", "GPU(workersMax=N['a'])", ["changed there"]),
         ("N = [3]\nN.reverse()\n", "GPU(workersMax=N[0])", ["changed there"]),
+        ("N = [3]\ntry:\n    x()\nexcept E:\n    N[0] = 4\n", "GPU(workersMax=N[0])", ["changed there"]),
+        ("N = [3]\nfor i in 'ab':\n    N[0] += 1\n", "GPU(workersMax=N[0])", ["changed there"]),
         ("N = 1\nfor i in 'ab':\n    N += 1\n", "GPU(workersMax=N)", ["N is set in a loop"]),
         ("N = 1 if os.getpid() else 2\n", "GPU(workersMax=N)", ["1 if os.getpid() else 2"]),
         ("if os.getpid():\n    N = 1\nelse:\n    N = 2\n", "GPU(workersMax=N)", ["N depends"]),
