@@ -87,7 +87,7 @@ def infer(
         if root in _NOT_INSTALLED:
             continue
         if root not in distributions:
-            requirements.add(_well_known(module))
+            requirements.add(distribution_of(module))
             continue
         for distribution in _providers(module, distributions[root]):
             if is_local(distribution):
@@ -146,8 +146,8 @@ def _providers(module: str, candidates: Sequence[str]) -> list[str]:
     return list(names.values())
 
 
-def _well_known(module: str) -> str:
-    """Return the distribution of a module that is not installed here."""
+def distribution_of(module: str) -> str:
+    """Return the distribution that most likely provides a module that is not installed here."""
     found = (_WELL_KNOWN[prefix] for prefix in _prefixes(module) if prefix in _WELL_KNOWN)
     return next(found, canonicalize_name(module.partition(".")[0]))
 
