@@ -62,6 +62,11 @@ class Machine:
         knows_all = all(group.resource.is_live for group in project.groups)
         return cls(python, _OF_IMAGES if knows_all else _OF_ANY)
 
+    @property
+    def is_of_images(self) -> bool:
+        """Whether all endpoints run Runpod's own images."""
+        return self.platform == _OF_IMAGES
+
     def __str__(self) -> str:
         return f"Python {self.python} on Linux x86_64 ({self.platform.partition('-')[2]})"
 

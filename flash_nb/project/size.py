@@ -73,9 +73,8 @@ def too_large(
     named = [f"{name or 'your own files'} {human_size(size)}" for size, name in ordered[:_MOST_NAMED]]
     more = len(ordered) - len(named)
     total = human_size(sum(shares.values()))
-    message = (
-        f"The archive would have about {total}, and Runpod takes {human_size(limit)}: {', '.join(named)}"
-    )
+    message = f"The archive would have about {total}, and Runpod takes {human_size(limit)}: "
+    message += ", ".join(named)
     message += f" and {more} more" if more else ""
     if excluded := what_fits(shares, distributions, asked, limit):
         fix = f"flash build --exclude {','.join(excluded)}"
