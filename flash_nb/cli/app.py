@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flash_nb.cli import cache, check, config, demo, endpoints, engine, init, login
+from flash_nb.cli import build, cache, check, config, demo, endpoints, engine, init, login
 from flash_nb.cli.run import run as run_project
 from flash_nb.errors import FlashError
 from flash_nb.version import __version__
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.add_typer(engine.app, name="engine")
 app.add_typer(cache.app, name="cache")
+app.command("build")(build.build)
 app.command("check")(check.check)
 app.command("demo")(demo.demo)
 app.command("init")(init.init)

@@ -30,7 +30,7 @@ from flash_nb.project.declared import Place, Project, Trouble, TroubleError
 from flash_nb.project.install import Installed, Machine, install
 from flash_nb.project.requirements import Requirements, requirements_of
 from flash_nb.project.scan import scan
-from flash_nb.project.step import Step
+from flash_nb.project.step import Step, counted
 from flash_nb.sdk.look import human_size
 from flash_nb.sdk.target import GPU_IMAGE_PACKAGES, IMAGE_PYTHON
 
@@ -39,6 +39,7 @@ ARTIFACT = "artifact.tar.gz"
 ARCHIVE = "archive.tar.gz"
 MANIFEST = "flash_manifest.json"
 PYTHON = ".".join(map(str, IMAGE_PYTHON))
+_MIB = 2**20
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 
 
@@ -140,7 +141,8 @@ class _Build:
         project = scan(self.root, self.files)
         endpoints = len(project.groups) + (project.mothership is not None)
         found = len([*project.functions])
-        yield Step("scan", found, found, "functions", f"{found} functions on {endpoints} endpoints")
+        note = f"{counted(found, 'function')} on {counted(endpoints, 'endpoint')}"
+        yield Step("scan", found, found, "functions", note)
         made = self._made(project)
         requirements = self._requirements(project)
         machine = Machine.of(project, self.options.python)
@@ -282,8 +284,9 @@ class _Build:
             raise self._too_large(archive.estimate(entries), requirements, installed) from None
         finally:
             packing.close()
-        note = f"{human_size(packed.size)} of {human_size(self.options.limit)}"
-        yield Step("archive", total, total, "bytes", note)
+        yield Step(
+            "archive", total, total, "bytes", f"{total / _MIB:.1f} MiB in {packed.size / _MIB:.1f} MiB"
+        )
         return packed
 
     def _too_large(

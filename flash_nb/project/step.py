@@ -1,8 +1,13 @@
-"""A step of a build, as whoever shows it sees it."""
+"""A step of a build, and going through all of them."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -22,3 +27,26 @@ class Step:
     total: int | None = None
     unit: str = ""
     note: str = ""
+
+
+def run(steps: Generator[Step, None, T], tell: Callable[[Step], None] = lambda _: None) -> T:
+    """Go through steps to their end, and return what they made.
+
+    Args:
+        steps: They; they are ended also when `tell` raises, or the user interrupts.
+        tell: Is told of each.
+    """
+    made: list[T] = []
+
+    def through() -> Iterator[Step]:
+        made.append((yield from steps))
+
+    with contextlib.closing(steps):
+        for step in through():
+            tell(step)
+    return made[0]
+
+
+def counted(number: int, thing: str) -> str:
+    """Return ``1 file`` or ``3 files``."""
+    return f"{number} {thing}{'s' * (number != 1)}"
