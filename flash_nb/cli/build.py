@@ -27,6 +27,10 @@ TITLES = {
 }
 _MIB = 2**20
 
+Folder = Annotated[
+    Path | None,
+    typer.Argument(metavar="FOLDER", help="The project's. Default: this one.", show_default=False),
+]
 Exclude = Annotated[
     list[str] | None,
     typer.Option("--exclude", metavar="A,B", help="Packages not to install, since the images have them."),
@@ -44,6 +48,7 @@ OfPreview = Annotated[bool, typer.Option("--preview", help="Then run it here, as
 
 def build(
     *,
+    folder: Folder = None,
     exclude: Exclude = None,
     no_deps: NoDeps = False,
     keep_build: KeepBuild = False,
@@ -58,9 +63,9 @@ def build(
     port: Annotated[int, typer.Option("--port", "-p", help="With --preview: its port.")] = 8000,
     as_json: AsJson = False,
 ) -> None:
-    """Scan this folder for remote functions, install what they need for Linux, and pack it all.
+    """Scan a folder for remote functions, install what they need for Linux, and pack it all.
 
-    The result is .flash/artifact.tar.gz, which flash deploy send uploads.
+    The result is .flash/artifact.tar.gz there, which flash deploy send uploads.
     """
     from flash_nb.project.build import build as steps_of
     from flash_nb.project.step import run
@@ -74,7 +79,7 @@ def build(
         allow_secrets=allow_secrets,
     )
     console = Console(highlight=False)
-    steps = steps_of(Path.cwd(), options)
+    steps = steps_of(folder or Path.cwd(), options)
     built = run(steps) if as_json else follow(steps, console)
     if as_json:
         typer.echo(to_json(built))
