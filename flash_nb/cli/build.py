@@ -13,9 +13,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from flash_nb.errors import ProjectError
+
 if TYPE_CHECKING:  # imported when something is built: other commands have no use for them
     from flash_nb.project.build import BuildOptions, Built
     from flash_nb.project.declared import Project
+    from flash_nb.project.preview import Preview
     from flash_nb.project.step import Step
 
 TITLES = {
@@ -67,6 +70,7 @@ def build(
 
     The result is .flash/artifact.tar.gz there, which flash deploy send uploads.
     """
+    from flash_nb.project.build import STATE
     from flash_nb.project.build import build as steps_of
     from flash_nb.project.step import run
 
@@ -78,17 +82,26 @@ def build(
         python_version=python_version,
         allow_secrets=allow_secrets,
     )
+    root = folder or Path.cwd()
+    after = _preview(root / STATE / options.output, host, port, docker=docker) if preview else None
+    if docker and not preview:
+        raise ProjectError("--docker says how a preview runs.", hint="flash build --preview --docker")
     console = Console(highlight=False)
-    steps = steps_of(folder or Path.cwd(), options)
+    steps = steps_of(root, options)
     built = run(steps) if as_json else follow(steps, console)
     if as_json:
         typer.echo(to_json(built))
     else:
         show(built, console)
-    if preview:
-        from flash_nb.project.preview import Preview
+    if after:
+        after.run()
 
-        Preview(built.archive, host, port, docker=docker).run()
+
+def _preview(artifact: Path, host: str, port: int, *, docker: bool) -> Preview:
+    """Return a preview before there is something to run: what stands against it is said at once."""
+    from flash_nb.project.preview import Preview
+
+    return Preview(artifact, host, port, docker=docker)
 
 
 def options_of(
