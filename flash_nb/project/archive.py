@@ -28,6 +28,7 @@ LIMIT = 500 * 1024 * 1024
 """The largest archive that Runpod takes, in bytes as uploaded."""
 
 _BLOCK = 1024 * 1024
+_LEAST = 64 * 1024
 _SAMPLE = 64 * 1024
 _FAST, _SMALL = 1, 6
 _HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"  # gzip: deflate, no flags, no time, no extra flags, unknown system
@@ -165,10 +166,13 @@ def _compressed(blocks: Iterable[_Raw], level: int) -> Iterator[_Block]:
 
 
 def _blocks(entries: Iterable[Entry]) -> Iterator[_Raw]:
-    """Cut the tar into blocks of one size: where they end depends on the content alone."""
+    """Cut the tar into blocks, where another owner begins or one is full: the content alone decides."""
     gathered, owners = bytearray(), Counter[str]()
     for owner, piece in _pieces(entries):
         view = memoryview(piece)
+        if len(gathered) >= _LEAST and owner not in owners:
+            yield _Raw(bytes(gathered), owners)
+            gathered, owners = bytearray(), Counter()
         while view:
             part = view[: _BLOCK - len(gathered)]
             gathered += part
