@@ -93,6 +93,8 @@ def build(
         typer.echo(to_json(built))
     else:
         show(built, console)
+        if not after:
+            console.print("  Run it here, as it would be deployed: flash build --preview", soft_wrap=True)
     if after:
         after.run()
 
