@@ -45,11 +45,16 @@ _SCALE = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 
 class Progress:
-    """Turns the lines of one uv run into short phrases."""
+    """Turns the lines of one uv run into short phrases.
+
+    Attributes:
+        announced: Bytes of each file that it began to download, by package; it names those from 1 MB on.
+    """
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._downloads: dict[str, float] = {}
+        self.announced: dict[str, int] = {}
 
     def line(self, text: str) -> None:
         """Take one line of uv's output."""
@@ -57,6 +62,7 @@ class Progress:
         verb, _, rest = text.partition(" ")
         if begun := _DOWNLOADING.match(text):
             self._downloads[begun[1]] = float(begun[2]) * _SCALE[begun[3]]
+            self.announced[begun[1]] = round(self._downloads[begun[1]])
             self._say_download()
         elif verb == "Downloaded":
             self._downloads.pop(rest, None)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -134,6 +133,8 @@ def options_of(
 
 def follow(steps: Generator[Step, None, Built], console: Console) -> Built:
     """Show steps while they are done: bars at a terminal, elsewhere a line for each that ended."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
     from flash_nb.project.step import run
 
     if not console.is_terminal:
@@ -216,9 +217,6 @@ def show(built: Built, console: Console) -> None:
     for note in built.notes:
         console.print(Text(f"  {note}", "yellow"), soft_wrap=True)
     console.print(Text(f"✓ {size_line(built)}", "bold green"), soft_wrap=True)
-    console.print(
-        Text("  Next: flash build --preview runs it here, flash deploy send deploys it"), soft_wrap=True
-    )
 
 
 def to_json(built: Built) -> str:

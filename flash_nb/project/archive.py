@@ -30,6 +30,7 @@ LIMIT = 500 * 1024 * 1024
 _BLOCK = 1024 * 1024
 _LEAST = 64 * 1024
 _SAMPLE = 64 * 1024
+_SAMPLES = 512  # about, at most
 _FAST, _SMALL = 1, 6
 _HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"  # gzip: deflate, no flags, no time, no extra flags, unknown system
 _LAST_BLOCK = b"\x03\0"  # deflate: an empty block that is the last one
@@ -113,24 +114,32 @@ def pack(
 
 
 def estimate(entries: Iterable[Entry], *, level: int = _SMALL) -> dict[str, int]:
-    """Return about how many bytes each owner would have in an archive, from one byte in sixteen."""
+    """Return about how many bytes each owner would have in an archive, from samples at even distances."""
+    sizes = [(entry, entry.path.stat().st_size) for entry in entries]
+    stride = max(_SAMPLE, sum(size for _, size in sizes) // _SAMPLES)
+    lengths: Counter[str] = Counter()
+    samples: list[tuple[Entry, int]] = []
+    due: Counter[str] = Counter()
+    for entry, size in sizes:
+        begin = lengths[entry.owner]
+        while due[entry.owner] < begin + size:
+            samples.append((entry, due[entry.owner] - begin))
+            due[entry.owner] += stride
+        lengths[entry.owner] += size
 
-    def sampled(entry: Entry) -> tuple[str, float]:
-        size = entry.path.stat().st_size
-        raw = compressed = 0
+    def ratio(sample: tuple[Entry, int]) -> float:
+        entry, offset = sample
         with entry.path.open("rb") as file:
-            for start in range(0, size, _SAMPLE * 16):
-                file.seek(start)
-                sample = file.read(_SAMPLE)
-                raw += len(sample)
-                compressed += len(zlib.compress(sample, level))
-        return entry.owner, size * compressed / max(raw, 1)
+            file.seek(offset)
+            data = file.read(_SAMPLE)
+        return len(zlib.compress(data, level)) / len(data)
 
-    shares: Counter[str] = Counter()
+    ratios = dict.fromkeys(lengths, 0.0)  # their sums
+    counts = Counter(entry.owner for entry, _ in samples)
     with ThreadPoolExecutor(_threads()) as pool:
-        for owner, size in pool.map(sampled, entries):
-            shares[owner] += round(size)
-    return dict(shares)
+        for (entry, _), found in zip(samples, pool.map(ratio, samples), strict=True):
+            ratios[entry.owner] += found
+    return {owner: round(size * ratios[owner] / max(counts[owner], 1)) for owner, size in lengths.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from flash_nb.errors import ProjectError, did_you_mean
 from flash_nb.project import archive, handlers, manifest, provided, size, sources
 from flash_nb.project.archive import LIMIT, ArchiveTooLargeError, Entry
 from flash_nb.project.declared import Place, Project, Trouble, TroubleError
-from flash_nb.project.install import Installed, Machine, install
+from flash_nb.project.install import Installed, Machine, TooMuchError, install
 from flash_nb.project.requirements import Requirements, requirements_of
 from flash_nb.project.scan import scan
 from flash_nb.project.step import Step, counted
@@ -146,15 +146,21 @@ class _Build:
         made = self._made(project)
         requirements = self._requirements(project)
         machine = Machine.of(project, self.options.python)
-        installed = yield from install(
-            requirements,
-            self.folder,
-            machine=machine,
-            cwd=self.root,
-            excluded=self.options.exclude,
-            with_needs=self.options.with_needs,
-            copies=self.options.keep_build,
-        )
+        hardly = self.options.limit + self.options.limit // 4  # a wheel is not compressed as the archive is
+        try:
+            installed = yield from install(
+                requirements,
+                self.folder,
+                machine=machine,
+                cwd=self.root,
+                excluded=self.options.exclude,
+                with_needs=self.options.with_needs,
+                copies=self.options.keep_build,
+                most=hardly,
+            )
+        except TooMuchError as error:
+            asked = [each.name for each in requirements.wanted]
+            raise size.too_much(error.sizes, asked, limit=self.options.limit) from None
         yield Step("check")
         self._check(project, requirements, installed, machine)
         self._lay(made)
@@ -252,14 +258,14 @@ class _Build:
         return path
 
     def _entries(self, installed: Installed) -> list[Entry]:
-        owners = installed.owners
-        own = set(self.files)
+        owners, own = installed.owners, set(self.files)
         found = []
         for base, _, names in os.walk(self.folder):
+            folder = Path(base)
+            inside = "" if folder == self.folder else f"{folder.relative_to(self.folder).as_posix()}/"
             for name in names:
-                path = Path(base, name)
-                inside = path.relative_to(self.folder).as_posix()
-                found.append(Entry(inside, path, "" if inside in own else owners.get(inside, "")))
+                path = inside + name
+                found.append(Entry(path, folder / name, "" if path in own else owners.get(path, "")))
         return sorted(found)
 
     def _pack(

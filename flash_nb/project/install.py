@@ -33,6 +33,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from flash_nb import uv
+from flash_nb.errors import ProjectError
 from flash_nb.project.declared import Project, Trouble, TroubleError
 from flash_nb.project.requirements import OURS, Requirements
 from flash_nb.project.step import Step
@@ -41,7 +42,10 @@ STEP = "install"
 _OF_IMAGES = "x86_64-manylinux_2_35"
 _OF_ANY = "x86_64-manylinux_2_28"
 _NOBODY = 'python_full_version < "0"'
-_OF_THE_BUILDER = frozenset({"INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"})
+_LOCK = ".lock"  # uv's, while it installs
+_OF_THE_BUILDER = frozenset(
+    {_LOCK, "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"}
+)
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,18 @@ class Installed:
         return {file: each.name for each in self.distributions.values() for file in each.files}
 
 
+class TooMuchError(ProjectError):
+    """What has to be downloaded is so large that no archive of it can be small enough.
+
+    Attributes:
+        sizes: Bytes of the wheels, by package, as far as they are known.
+    """
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        super().__init__(f"Wheels of {sum(sizes.values())} bytes had to be downloaded.")
+        self.sizes = sizes
+
+
 def install(
     requirements: Requirements,
     folder: Path,
@@ -115,6 +131,7 @@ def install(
     excluded: Iterable[str] = (),
     with_needs: bool = True,
     copies: bool = False,
+    most: int | None = None,
 ) -> Generator[Step, None, Installed]:
     """Install into a folder; what is written there has to be replaced, not changed: it may be uv's own copy.
 
@@ -126,8 +143,10 @@ def install(
         excluded: Canonical names of packages to leave out.
         with_needs: Install also what the packages need.
         copies: Write files that belong to nobody else.
+        most: How many bytes of wheels may be downloaded; None for any number.
 
     Raises:
+        TooMuchError: It would be more.
         TroubleError: It cannot be done; it names the package and why.
     """
     yield Step(STEP, note="resolving")
@@ -137,7 +156,7 @@ def install(
         more += ["--link-mode", "copy"] if copies else []
         with _arguments(requirements, machine, excluded) as arguments:
             argv = (uv.program(), "pip", "install", "--target", str(folder), *arguments, *more)
-            failed, output = yield from _run(argv, cwd)
+            failed, output = yield from _run(argv, cwd, most)
         if failed:
             raise explain(
                 requirements, machine, output, lambda name: _versions(name, requirements, machine, cwd)
@@ -171,7 +190,7 @@ def _arguments(requirements: Requirements, machine: Machine, excluded: Iterable[
         yield arguments
 
 
-def _run(argv: Sequence[str], cwd: Path) -> Generator[Step, None, tuple[bool, str]]:
+def _run(argv: Sequence[str], cwd: Path, most: int | None) -> Generator[Step, None, tuple[bool, str]]:
     """Run uv; yield its progress; it does not outlive whoever stops listening."""
     told: list[str] = []
     progress = uv.Progress(told.append)
@@ -193,6 +212,8 @@ def _run(argv: Sequence[str], cwd: Path) -> Generator[Step, None, tuple[bool, st
         for line in process.stdout:
             lines.append(line)
             progress.line(line)
+            if most is not None and sum(progress.announced.values()) > most:
+                raise TooMuchError(progress.announced)
             if told:
                 yield Step(STEP, note=told.pop())
                 told.clear()
@@ -212,12 +233,14 @@ def _run(argv: Sequence[str], cwd: Path) -> Generator[Step, None, tuple[bool, st
 def _tidy(folder: Path) -> None:
     """Remove what differs from builder to builder, and the records of it."""
     gone = set()
-    for path in _files(folder):
-        name = path.relative_to(folder).as_posix()
-        is_note = path.name in _OF_THE_BUILDER and path.parent.suffix == ".dist-info"
-        if is_note or path.suffix in {".pyc", ".pyo"} or name == ".lock" or _is_script(path, name):
-            path.unlink()
-            gone.add(name)
+    for base, _, names in os.walk(folder):
+        for name in names:
+            if name in _OF_THE_BUILDER or name.endswith((".pyc", ".pyo")) or base.endswith("bin"):
+                path = Path(base, name)
+                inside = path.relative_to(folder).as_posix()
+                if _is_of_the_builder(path, inside):
+                    path.unlink()
+                    gone.add(inside)
     for record in folder.glob("*.dist-info/RECORD"):
         kept = sorted(row for row in _rows(record) if row and row[0] not in gone)
         text = io.StringIO()
@@ -226,16 +249,17 @@ def _tidy(folder: Path) -> None:
         record.write_text(text.getvalue(), encoding="utf-8")
 
 
-def _is_script(path: Path, name: str) -> bool:
-    """Whether it is a program of a wheel that names the builder's Python; others are packages' own."""
-    if not name.startswith("bin/"):
-        return False
-    with path.open("rb") as file:
-        return file.read(2) == b"#!"
+def _is_of_the_builder(path: Path, inside: str) -> bool:
+    """Whether a file is bytecode, a note of who installed, or a program that names the builder's Python.
 
-
-def _files(folder: Path) -> list[Path]:
-    return [Path(base, name) for base, _, names in os.walk(folder) for name in names]
+    Other programs of wheels are for the workers: packages start their own.
+    """
+    if path.suffix in {".pyc", ".pyo"} or inside == _LOCK:
+        return True
+    if inside.startswith("bin/"):
+        with path.open("rb") as file:
+            return file.read(2) == b"#!"
+    return path.name in _OF_THE_BUILDER - {_LOCK} and path.parent.suffix == ".dist-info"
 
 
 def _rows(record: Path) -> list[list[str]]:

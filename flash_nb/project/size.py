@@ -86,6 +86,26 @@ def too_large(
     return TroubleError([Trouble(None, message, fix)])
 
 
+def too_much(sizes: Mapping[str, int], asked: Iterable[str], *, limit: int) -> TroubleError:
+    """Return the error for wheels that cannot fit, known as soon as their download begins.
+
+    A wheel is compressed already, so it takes about as much of the archive.
+
+    Args:
+        sizes: Bytes of the wheels that are known so far.
+        asked: Names of what is asked for.
+        limit: The most bytes that the archive may have.
+    """
+    ordered = sorted(((size, name) for name, size in sizes.items()), reverse=True)
+    named = ", ".join(f"{name} {human_size(size)}" for size, name in ordered[:_MOST_NAMED])
+    total = human_size(sum(sizes.values()))
+    message = f"The archive would have over {total}, and Runpod takes {human_size(limit)}: {named}"
+    if of_image := sorted(GPU_IMAGE_PACKAGES & {*asked}) or sorted(GPU_IMAGE_PACKAGES & {*sizes}):
+        return TroubleError([Trouble(None, message, f"flash build --exclude {','.join(of_image)}")])
+    fix = f"Leave out what your images have: --exclude {ordered[0][1]}, or do without it"
+    return TroubleError([Trouble(None, message, fix)])
+
+
 def of_the_image(
     project: Project,
     shares: Mapping[str, int],
