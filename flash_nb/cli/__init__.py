@@ -1,7 +1,7 @@
 """The ``flash`` command.
 
 Modules: `app` (the command tree), and one for each command: `engine` (``flash engine …``), `demo`,
-`check`, `config`, `login`, `cache`, `endpoints` (with ``flash down``).
+`init`, `build`, `check`, `config`, `login`, `cache`, `endpoints` (with ``flash down``).
 """
 
 from __future__ import annotations

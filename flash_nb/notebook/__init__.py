@@ -6,7 +6,8 @@
   `definitions` in and out, `pending` names, its `budget`, `cell_cache` for its result from before.
 - Its record: `record` (pure rendering) and `display` (where it is shown).
 - A cell over many items: `clause` (``x in xs``), `cell_map`, `cell_run`, `item_output`.
-- ``%flash``: `commands`; those of the notebook in modules of their own: `jobs`, `cost`, `check`, `choosing`.
+- ``%flash``: `commands`; those of the notebook in modules of their own: `jobs`, `cost`, `check`, `build`,
+  `choosing`.
 - What cells run on: `default`, `selection` (values and rules), `choices` (how they look), `picker` (widgets).
 - Completion: `grammar` (what a parser understands), `completion` (what may stand at the cursor, pure),
   `vocabulary` (the words of values), `matcher` (IPython's).

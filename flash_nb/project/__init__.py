@@ -22,9 +22,13 @@
     manifest      `Project` -> the JSON that says which endpoint has which function
     handlers      `Project` -> the files that workers start from, and the runtime that they share
     sources       which files belong into an artifact: ignore rules, and what is never taken
+    requirements  what has to be installed, and who asks for it
     install       requirements -> Linux wheels, unpacked
+    provided      whether everything that is imported will be there
+    size          what makes an artifact too large, and what to leave out
     archive       a folder -> a tar.gz, the same bytes for the same content
     build         all of that as one generator of steps
+    step          a step, and going through them
     preview       an artifact, run on a private engine behind one address
     gateway       that address
     interpreter   the Python that runs it

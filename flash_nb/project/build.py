@@ -117,34 +117,33 @@ def build(root: Path, options: BuildOptions | None = None) -> Generator[Step, No
     yield Step("sources")
     files = sources.files_in(root)
     yield Step("sources", len(files), len(files), "files")
+    yield Step("scan")
+    project = scan(root, files)
+    yield Step("scan", *_found(project))
     state = root / STATE
     state.mkdir(exist_ok=True)
     ignore = state / ".gitignore"
     if not ignore.exists():
         ignore.write_text("*\n")
     with _alone(state), _folder(state / ".build", keep=options.keep_build) as folder:
-        return (yield from _Build(root, files, folder, options).run(state / options.output))
+        return (yield from _Build(project, files, folder, options).run(state / options.output))
 
 
 class _Build:
     """One build, whose folder is its own."""
 
-    def __init__(self, root: Path, files: tuple[str, ...], folder: Path, options: BuildOptions) -> None:
-        self.root = root
+    def __init__(self, project: Project, files: tuple[str, ...], folder: Path, options: BuildOptions) -> None:
+        self.project = project
+        self.root = project.root
         self.files = files
         self.folder = folder
         self.options = options
         self.notes: list[str] = []
 
     def run(self, target: Path) -> Generator[Step, None, Built]:
-        yield Step("scan")
-        project = scan(self.root, self.files)
-        endpoints = len(project.groups) + (project.mothership is not None)
-        found = len([*project.functions])
-        note = f"{counted(found, 'function')} on {counted(endpoints, 'endpoint')}"
-        yield Step("scan", found, found, "functions", note)
-        made = self._made(project)
-        requirements = self._requirements(project)
+        project = self.project
+        made = self._made()
+        requirements = self._requirements()
         machine = Machine.of(project, self.options.python)
         hardly = self.options.limit + self.options.limit // 4  # a wheel is not compressed as the archive is
         try:
@@ -162,7 +161,7 @@ class _Build:
             asked = [each.name for each in requirements.wanted]
             raise size.too_much(error.sizes, asked, limit=self.options.limit) from None
         yield Step("check")
-        self._check(project, requirements, installed, machine)
+        self._check(requirements, installed, machine)
         self._lay(made)
         imports = sum(map(len, project.imports.values()))
         yield Step("check", imports, imports, "imports")
@@ -187,23 +186,25 @@ class _Build:
             limit=self.options.limit,
         )
 
-    def _made(self, project: Project) -> dict[str, bytes]:
+    def _made(self) -> dict[str, bytes]:
         """Return the files that the build writes, and check that the project has none of these names."""
         fingerprint = sources.fingerprint(self.root, self.files)
         text = manifest.to_text(
-            manifest.manifest_of(project, python_version=self.options.python, source_fingerprint=fingerprint)
+            manifest.manifest_of(
+                self.project, python_version=self.options.python, source_fingerprint=fingerprint
+            )
         )
-        made = {**handlers.files_of(project), MANIFEST: text}
+        made = {**handlers.files_of(self.project), MANIFEST: text}
         if clashes := sorted(made.keys() & set(self.files)):
             fix = "Rename it: the build writes a file of this name"
             raise TroubleError([Trouble(Place(each, 1), "This name is taken", fix) for each in clashes])
         return made
 
-    def _requirements(self, project: Project) -> Requirements:
+    def _requirements(self) -> Requirements:
         """Return what to install; the last moment for what can be said before the installation."""
         troubles = [] if self.options.allow_secrets else sources.secrets_in(self.root, self.files)
         try:
-            found = requirements_of(project, handlers.requirements_of(project))
+            found = requirements_of(self.project, handlers.requirements_of(self.project))
         except TroubleError as error:
             raise TroubleError([*troubles, *error.troubles]) from None
         if troubles:
@@ -211,11 +212,9 @@ class _Build:
         self.notes += found.notes
         return found
 
-    def _check(
-        self, project: Project, requirements: Requirements, installed: Installed, machine: Machine
-    ) -> None:
+    def _check(self, requirements: Requirements, installed: Installed, machine: Machine) -> None:
         """Check what can be known only of what is installed."""
-        troubles = provided.missing(project, installed, machine, self.options.exclude)
+        troubles = provided.missing(self.project, installed, machine, self.options.exclude)
         known = {each.name for each in requirements.wanted} | {*installed.distributions}
         known |= {need for each in installed.distributions.values() for need in each.needs}
         for name in sorted(set(self.options.exclude) - known):
@@ -312,6 +311,13 @@ class _Build:
 def read_names(texts: Iterable[str]) -> tuple[str, ...]:
     """Return the names in ``"a,b"`` and the like."""
     return tuple(name for text in texts for name in re.split(r"[,\s]+", text) if name)
+
+
+def _found(project: Project) -> tuple[int, int, str, str]:
+    """Return how many functions were found, as a step tells it."""
+    functions, endpoints = len([*project.functions]), len([*project.resources])
+    note = f"{counted(functions, 'function')} on {counted(endpoints, 'endpoint')}"
+    return functions, functions, "functions", note
 
 
 def _python(version: str) -> str:

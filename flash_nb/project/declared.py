@@ -176,3 +176,11 @@ class Project:
         """Those of all groups."""
         for group in self.groups:
             yield from group.functions
+
+    @property
+    def resources(self) -> Iterator[ServerlessResource]:
+        """Those of all endpoints."""
+        for group in self.groups:
+            yield group.resource
+        if self.mothership:
+            yield self.mothership.resource

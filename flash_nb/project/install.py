@@ -63,7 +63,7 @@ class Machine:
     @classmethod
     def of(cls, project: Project, python: str) -> Machine:
         """Return the one on which all endpoints of a project can run."""
-        knows_all = all(group.resource.is_live for group in project.groups)
+        knows_all = all(resource.is_live for resource in project.resources)
         return cls(python, _OF_IMAGES if knows_all else _OF_ANY)
 
     @property

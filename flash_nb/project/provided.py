@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from flash_nb.cells.requirements import distribution_of
-from flash_nb.project.declared import Group, Import, Project, Trouble
+from flash_nb.project.declared import Import, Project, Trouble
 from flash_nb.project.install import Installed, Machine
+from flash_nb.resources.serverless import ServerlessResource
 from flash_nb.sdk.target import GPU_IMAGE_PACKAGES
 
 _OURS = frozenset({"flash_nb", "flash_runtime", "runpod_flash"})
@@ -52,10 +53,10 @@ def missing(
     left_out = frozenset(excluded)
     found: dict[str, Trouble] = {}
     for module, imports in sorted(project.imports.items()):
-        groups = _groups_of(project, module)
-        if any(not group.resource.is_live for group in groups):
+        resources = _resources_of(project, module)
+        if any(not resource.is_live for resource in resources):
             continue  # an image of the user's own may hold anything
-        of_image = GPU_IMAGE_PACKAGES if any(not group.resource.is_cpu for group in groups) else frozenset()
+        of_image = frozenset() if all(each.is_cpu for each in resources) else GPU_IMAGE_PACKAGES
         for each in imports:
             top = each.module.partition(".")[0]
             if each.guarded or top in standard | _OURS or each.module in found:
@@ -66,10 +67,15 @@ def missing(
     return sorted(found.values(), key=lambda trouble: str(trouble.place))
 
 
-def _groups_of(project: Project, module: str) -> list[Group]:
-    """Return the groups that have functions in a module; all of them if it has no function."""
-    own = [group for group in project.groups if any(each.module == module for each in group.functions)]
-    return own or [*project.groups]
+def _resources_of(project: Project, module: str) -> list[ServerlessResource]:
+    """Return what a module's functions, or its application, run on; all there is if it has neither."""
+    own = [
+        group.resource for group in project.groups if any(each.module == module for each in group.functions)
+    ]
+    mothership = project.mothership
+    if mothership and mothership.file == f"{module.replace('.', '/')}.py":
+        own.append(mothership.resource)
+    return own or [*project.resources]
 
 
 def _lies_in(folder: Path, wanted: Import) -> bool:

@@ -113,8 +113,7 @@ def of_the_image(
     asked: Iterable[str],
 ) -> str:
     """Return a note on packages that are packed though the images of all GPU endpoints have them, if any."""
-    resources = [group.resource for group in project.groups]
-    resources += [project.mothership.resource] if project.mothership else []
+    resources = [*project.resources]
     on_gpu = [resource for resource in resources if not resource.is_cpu]
     packed = sorted(GPU_IMAGE_PACKAGES & set(distributions))
     if not (packed and on_gpu and all(resource.is_live for resource in on_gpu)):
