@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
+import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
-from wheelhouse import settings, wheel, write
+from wheelhouse import settings, wheel, wheel_of, write
 
 WORKER = """\
 from flash_nb import CpuLiveLoadBalancer, CpuLiveServerless, remote
@@ -155,6 +158,42 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from flash_nb.cli import main
 main()
 """
+
+
+def test_a_preview_runs_what_was_built(project):
+    (project / "workers.py").write_text(WORKER.partition("@remote(web")[0])
+    wheel_of(project.parent / "wheels", "cloudpickle")
+    ours = ".".join(map(str, sys.version_info[:2]))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", INTERRUPTIBLE, "build", "--preview", "--port", str(port)]
+    process = subprocess.Popen(
+        [*command, "--python-version", ours],
+        cwd=project,
+        env={**environment(project), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    said = []
+    try:
+        for line in process.stdout:
+            said.append(line)
+            if "Ctrl-C" in line:
+                break
+        url = re.search(r"http://\S+", said[-1])[0]
+        request = urllib.request.Request(
+            f"{url}/v2/cpu_worker/runsync",
+            data=json.dumps({"input": {"x": 21}}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            job = json.load(answer)
+        assert job["output"] == {"twice": 42, "tool": "9.0"}
+    finally:
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=60)
+    assert "Traceback" not in "".join(said) + rest
 
 
 def test_ctrl_c_leaves_the_last_artifact_and_nothing_else(project):

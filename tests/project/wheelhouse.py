@@ -6,6 +6,7 @@ import base64
 import hashlib
 import zipfile
 from collections.abc import Mapping, Sequence
+from importlib.metadata import distribution
 from pathlib import Path
 
 
@@ -75,3 +76,14 @@ def write(folder: Path, files: Mapping[str, str]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return folder
+
+
+def wheel_of(folder: Path, name: str) -> Path:
+    """Write a wheel of a package of pure Python that is installed here."""
+    found = distribution(name)
+    files = {
+        str(file): file.read_binary()
+        for file in found.files or ()
+        if file.suffix == ".py" and not str(file).startswith("..")
+    }
+    return wheel(folder, name, found.version, files=files)
