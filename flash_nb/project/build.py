@@ -110,10 +110,16 @@ def build(root: Path, options: BuildOptions | None = None) -> Generator[Step, No
 
     Raises:
         TroubleError: Something stands against it; all that is known at that step is told at once.
-        ProjectError: There is no such folder, or another build of the project is at work.
+        ProjectError: There is no such folder, a file cannot be read or written, or another build of the
+            project is at work.
     """
-    options = options or BuildOptions()
-    root = root.resolve()
+    try:
+        return (yield from _steps(root.resolve(), options or BuildOptions()))
+    except OSError as error:
+        raise ProjectError(f"The build of {root} cannot go on: {error}") from error
+
+
+def _steps(root: Path, options: BuildOptions) -> Generator[Step, None, Built]:
     yield Step("sources")
     files = sources.files_in(root)
     yield Step("sources", len(files), len(files), "files")
@@ -145,7 +151,7 @@ class _Build:
         made = self._made()
         requirements = self._requirements()
         machine = Machine.of(project, self.options.python)
-        hardly = self.options.limit + self.options.limit // 4  # a wheel is not compressed as the archive is
+        hardly = 2 * self.options.limit  # a wheel may be compressed worse than the archive
         try:
             installed = yield from install(
                 requirements,

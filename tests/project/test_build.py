@@ -225,6 +225,12 @@ def test_a_file_that_the_build_writes_itself_is_refused(project):
         run(build(project))
 
 
+def test_a_file_that_cannot_be_written_is_named(project):
+    (project / ".flash").write_text("in the way")
+    with pytest.raises(ProjectError, match=r"cannot go on: .*\.flash"):
+        run(build(project))
+
+
 def test_there_is_no_folder(tmp_path):
     with pytest.raises(ProjectError, match="There is no folder"):
         run(build(tmp_path / "nowhere"))
