@@ -1,8 +1,8 @@
 """``flash build`` of the official template: ours against that of runpod-flash 1.0.0, in the same run.
 
-``python -m tests.benchmarks.build`` prints the table in Markdown. Each number is the median of several
-builds of the whole command; rounds of both alternate, so that a noisy minute meets both. Warm: the packages
-lie in the installer's cache (uv's, pip's). Cold: an empty cache, so the index and the network count too.
+``python -m tests.benchmarks.build [ROUNDS]`` prints the table in Markdown. Each number is the median of
+several builds of the whole command; rounds of both alternate, so that a noisy minute meets both. Warm: the
+packages lie in the installer's cache (uv's, pip's). Cold: an empty cache, so the index and the network count.
 
 The template asks for ``runpod-flash``, which ours leaves out, as the runtime of its artifacts answers for
 it. So there is a second row where both install the same: the very packages that the official build has
@@ -25,7 +25,7 @@ from pathlib import Path
 
 from uv import find_uv_bin
 
-ROUNDS = 3
+ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 3
 OFFICIAL = "runpod-flash==1.0.0"
 PYTHON = "3.12"
 NOT_TORCH = ("--exclude", "torch")
