@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flash_nb.cli.port import open_port
 from flash_nb.errors import ProjectError
 
 if TYPE_CHECKING:  # imported when something is built: other commands have no use for them
@@ -45,6 +47,10 @@ Python = Annotated[
 ]
 AllowSecrets = Annotated[bool, typer.Option("--allow-secrets", help="Pack texts that seem to hold keys.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Port = Annotated[
+    int | None,
+    typer.Option("--port", "-p", min=0, max=65535, help="With --preview: its port. Default: 8000."),
+]
 OfPreview = Annotated[bool, typer.Option("--preview", help="Then run it here, as it would be deployed.")]
 
 
@@ -62,7 +68,7 @@ def build(
     host: Annotated[
         str, typer.Option(metavar="HOST", help="With --preview: where it listens.")
     ] = "localhost",
-    port: Annotated[int, typer.Option("--port", "-p", help="With --preview: its port.")] = 8000,
+    port: Port = None,
     as_json: AsJson = False,
 ) -> None:
     """Scan a folder for remote functions, install what they need for Linux, and pack it all.
@@ -98,11 +104,11 @@ def build(
         after.run()
 
 
-def _preview(artifact: Path, host: str, port: int, *, docker: bool) -> Preview:
+def _preview(artifact: Path, host: str, port: int | None, *, docker: bool) -> Preview:
     """Return a preview before there is something to run: what stands against it is said at once."""
-    from flash_nb.project.preview import Preview
+    from flash_nb.project.preview import PORT, Preview, listen
 
-    return Preview(artifact, host, port, docker=docker)
+    return Preview(artifact, open_port(partial(listen, host), port, PORT), docker=docker)
 
 
 def options_of(

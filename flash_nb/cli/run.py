@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +11,7 @@ import typer
 
 from flash_nb import settings as settings_
 from flash_nb.backends.choice import choose, make
+from flash_nb.cli.port import open_port
 
 LOCALHOST = "localhost"
 PORT = 8888
@@ -35,7 +36,7 @@ def run(
     Serves the FastAPI application of main.py, app.py or server.py, and each @remote function by its name:
     POST /functions/NAME. At the end it deletes the endpoints that it created.
     """
-    from flash_nb.project.address import address
+    from flash_nb.project.address import address, listen
     from flash_nb.project.endpoints import created
     from flash_nb.project.scan import scan
     from flash_nb.project.serve import Serving, serve
@@ -50,36 +51,13 @@ def run(
         make(backend, settings)  # a key that is missing is said before anything else
         if count > ASK_ABOVE:
             _ask(count)
-    opened = _listen(host, PORT if port is None else port, is_default=port is None)
+    opened = open_port(partial(listen, host), port, PORT)
     if host not in (LOCALHOST, "127.0.0.1", "::1"):
         typer.secho(f"Everybody who reaches {host} can call the functions.", fg="yellow", err=True)
     with created() as told:
         serving = Serving(root, address(host, opened), told, auto_provision)
         status = serve(serving, opened, settings, backend, reload=reload)
     raise typer.Exit(status)
-
-
-def _listen(host: str, port: int, *, is_default: bool) -> socket.socket:
-    """Return a listening socket: at another port if the one that is wanted is taken and that is all right.
-
-    Raises:
-        ProjectError: It is not.
-    """
-    from flash_nb.project.address import PortBusyError, listen
-
-    try:
-        return listen(host, port)
-    except PortBusyError as busy:
-        if not busy.next_port:
-            raise
-        if sys.stdin.isatty():
-            if not typer.confirm(f"{busy.message} Use {busy.next_port}?", default=True):
-                raise typer.Exit(1) from None
-        elif is_default:
-            typer.echo(f"{busy.message} This is {busy.next_port}.", err=True)
-        else:
-            raise
-        return listen(host, busy.next_port)
 
 
 def _ask(count: int) -> None:

@@ -20,7 +20,9 @@ from flash_nb.cli.build import (
     Folder,
     KeepBuild,
     NoDeps,
+    OfPreview,
     Output,
+    Port,
     Python,
     follow,
     options_of,
@@ -30,6 +32,7 @@ from flash_nb.cli.build import (
     step_text,
     to_json,
 )
+from flash_nb.notebook.preview import begin
 from flash_nb.sdk.look import BOX, COMPLETED, FAILED, RUNNING, Look, human_size, human_time
 from flash_nb.sdk.outputs import Place
 
@@ -56,12 +59,15 @@ def build(
     output: Output = "",
     python_version: Python = "",
     allow_secrets: AllowSecrets = False,
+    preview: OfPreview = False,
+    port: Port = None,
     as_json: AsJson = False,
 ) -> None:
     """Scan a folder for remote functions, install what they need for Linux, and pack it all.
 
-    The result is .flash/artifact.tar.gz there. To run it: flash build --preview, at a terminal.
+    The result is .flash/artifact.tar.gz there. A preview of it runs until %flash preview --stop.
     """
+    from flash_nb.project.build import STATE
     from flash_nb.project.build import build as steps_of
     from flash_nb.project.step import run
 
@@ -74,7 +80,8 @@ def build(
         python_version=python_version,
         allow_secrets=allow_secrets,
     )
-    steps = steps_of(folder or Path.cwd(), options)
+    root = folder or Path.cwd()
+    steps = steps_of(root, options)
     if as_json:
         typer.echo(to_json(run(steps)))
     elif hasattr(notebook.shell, "kernel"):
@@ -84,6 +91,8 @@ def build(
     else:  # a terminal, which cannot update what it has shown
         console = Console(highlight=False)
         show(follow(steps, console), console)
+    if preview:
+        begin(notebook, root / STATE / options.output, port)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from typer.main import get_command
 from flash_nb.cli.app import app as cli
 from flash_nb.cli.config import AsJson, Name, Value, show
 from flash_nb.errors import FlashError, did_you_mean
-from flash_nb.notebook import build, check, choosing, cost, jobs, nested
+from flash_nb.notebook import build, check, choosing, cost, jobs, nested, preview
 from flash_nb.sdk.session import current_session
 from flash_nb.settings import BACKENDS
 
@@ -73,6 +73,7 @@ for _command in (
     choosing.use,
     choosing.pick,
     nested.nested,
+    preview.preview,
 ):
     app.command()(_command)
 

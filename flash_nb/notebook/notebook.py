@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flash_nb.notebook.default import Default
     from flash_nb.notebook.jobs_view import JobsView
     from flash_nb.notebook.picker import Picker
+    from flash_nb.notebook.preview import RunningPreview
     from flash_nb.resources.serverless import ServerlessResource
     from flash_nb.sdk.board import Origin
 
@@ -40,6 +41,7 @@ class Notebook:
         default: What a cell runs on that does not say it; None for a CPU.
         picker: The picker that is open, if one is.
         jobs_view: The live table of jobs, once there is one.
+        preview: The artifact that runs in this kernel, if one does.
     """
 
     def __init__(self, shell: InteractiveShell) -> None:
@@ -50,6 +52,7 @@ class Notebook:
         self.default: Default | None = None
         self.picker: Picker | None = None
         self.jobs_view: JobsView | None = None
+        self.preview: RunningPreview | None = None
         self._cell = _running_cell(shell)
 
     @property
@@ -131,12 +134,22 @@ class Notebook:
             self.left.append(job)
 
     def close(self) -> None:
-        """Close what has widgets, and leave what is shown as it is: see `flash_nb.notebook.panel`."""
+        """Close what has widgets, and leave what is shown as it is; end what runs in this kernel.
+
+        See `flash_nb.notebook.panel`.
+        """
         picker, self.picker = self.picker, None
         if picker is not None:
             picker.close()
         if self.jobs_view is not None:
             self.jobs_view.close()
+        self.end_preview()
+
+    def end_preview(self) -> None:
+        """End the preview, if one runs in this kernel."""
+        running, self.preview = self.preview, None
+        if running is not None:
+            running.close()
 
     def wait_for(self, names: Iterable[str]) -> None:
         """Wait until names of detached cells are bound.

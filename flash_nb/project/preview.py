@@ -28,7 +28,7 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -40,6 +40,8 @@ from flash_nb.engine.http import KEEP_ALIVE_S, Uvicorn
 from flash_nb.engine.server import Server, memory_folder
 from flash_nb.engine.state import WorkerStatus
 from flash_nb.errors import EngineError, ManifestError, ProjectError
+from flash_nb.project.address import address
+from flash_nb.project.address import listen as listen_at
 from flash_nb.project.archive import unpack
 from flash_nb.project.gateway import Gateway, Served
 from flash_nb.project.handlers import handler_file
@@ -48,7 +50,6 @@ from flash_nb.settings import Settings, read_dotenv
 
 HOST, PORT = "localhost", 8000
 HOSTS: Mapping[str, str] = {"localhost": "127.0.0.1", "127.0.0.1": "127.0.0.1"}
-PORTS_TRIED = 100
 POLL_S = 0.1
 CLOSE_S = 5.0
 MANIFEST = "flash_manifest.json"
@@ -59,13 +60,26 @@ Say = Callable[[str, str], None]
 """Is told the name of a resource and a line of its log."""
 
 
+def listen(host: str = HOST, port: int = PORT) -> socket.socket:
+    """Return a socket for a preview; port 0 is any.
+
+    Raises:
+        ProjectError: Others than this machine would reach it, or the port is taken.
+    """
+    if host not in HOSTS:
+        raise ProjectError(
+            f"A preview asks for no key, so it cannot listen on {host!r}.",
+            hint=f"Listen where only this machine gets in: --host {HOST}",
+        )
+    return listen_at(HOSTS[host], port)
+
+
 class Preview:
-    """Runs an artifact: ``async with Preview(archive) as preview``, or `run` until Ctrl-C.
+    """Runs an artifact: ``async with Preview(archive, listen()) as preview``, or `run` until Ctrl-C.
 
     Args:
         archive: The artifact, a tar.gz.
-        host: ``localhost`` or ``127.0.0.1``: nobody else can reach it, for it asks for no key.
-        port: Where to listen.
+        opened: Where it answers, from `listen`; closed at its end.
         docker: Run each worker in a container of its image: not done yet, and refused.
         environ: What variables of the workers that the project takes from the environment come from;
             default: the environment, and ``.env`` of the current folder.
@@ -79,27 +93,22 @@ class Preview:
     def __init__(
         self,
         archive: Path,
-        host: str = HOST,
-        port: int = PORT,
+        opened: socket.socket,
         *,
         docker: bool = False,
         environ: Mapping[str, str] | None = None,
         say: Say | None = None,
     ) -> None:
         if docker:
+            opened.close()
             raise ProjectError(
                 "A preview runs workers as processes of this machine; containers are not supported.",
                 hint="Leave out --docker. What the image brings besides Python has to be in the artifact.",
             )
-        if host not in HOSTS:
-            raise ProjectError(
-                f"A preview asks for no key, so it cannot listen on {host!r}.",
-                hint=f"Listen where only this machine gets in: --host {HOST}",
-            )
-        self.url = f"http://{host}:{port}"
+        self.url = address(HOST, opened)
         self.resources: Sequence[Served] = ()
         self._archive = archive
-        self._address = HOSTS[host], port
+        self._opened = opened
         self._environ = environ
         self._names: dict[str, str] = {}
         self._say = say or _Printer(self._names)
@@ -163,7 +172,7 @@ class Preview:
     # --- starting -----------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        listening = self._stack.enter_context(_listen(*self._address))
+        self._stack.enter_context(self._opened)
         folder = await self._stack.enter_async_context(_folder())
         artifact = folder / "artifact"
         await _in_thread(unpack, self._archive, artifact)
@@ -185,7 +194,7 @@ class Preview:
             ws="none",
             timeout_keep_alive=KEEP_ALIVE_S,
         )
-        await self._stack.enter_async_context(_serving(Uvicorn(config), listening))
+        await self._stack.enter_async_context(_serving(Uvicorn(config), self._opened))
         await self._stack.enter_async_context(_task(self._follow(settings.home / "workers")))
 
     @contextlib.asynccontextmanager
@@ -345,40 +354,6 @@ def _manifest(artifact: Path, archive: Path) -> Mapping[str, Any]:
 
 
 # --- what is opened and closed ----------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _listen(address: str, port: int) -> Iterator[socket.socket]:
-    """Listen on a port.
-
-    Raises:
-        ProjectError: It is taken; the hint names one that is free.
-    """
-    # With the protocol named asyncio sends small pieces at once: else each request takes 40 ms longer.
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((address, port))
-            listening.listen(128)
-        except (OSError, OverflowError) as error:
-            free = next(
-                (each for each in range(port + 1, port + PORTS_TRIED) if _is_free(address, each)), None
-            )
-            raise ProjectError(
-                f"Port {port} of this machine cannot be used: {getattr(error, 'strerror', None) or error}.",
-                hint=f"This one is free: --port {free}" if free else "Choose another: --port",
-            ) from error
-        yield listening
-
-
-def _is_free(address: str, port: int) -> bool:
-    with contextlib.closing(socket.socket()) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except (OSError, OverflowError):
-            return False
-    return True
 
 
 @contextlib.asynccontextmanager

@@ -22,7 +22,7 @@ from real import cmdline, cwd, is_alive, processes
 from flash_nb.errors import ManifestError, ProjectError
 from flash_nb.project import skeleton
 from flash_nb.project.interpreter import interpreter
-from flash_nb.project.preview import Preview
+from flash_nb.project.preview import Preview, listen
 
 PATIENCE_S = 60.0
 ONE = """
@@ -63,7 +63,7 @@ def free_port() -> int:
 async def previewed(archive: Path, **fields):
     """Give a preview that is up, a client of it, and its log."""
     lines: list[tuple[str, str]] = []
-    preview = Preview(archive, port=free_port(), say=lambda *line: lines.append(line), **fields)
+    preview = Preview(archive, listen(port=0), say=lambda *line: lines.append(line), **fields)
     async with preview:
         await asyncio.wait_for(preview.ready(), PATIENCE_S)
         async with httpx.AsyncClient(base_url=preview.url, timeout=PATIENCE_S, trust_env=False) as client:
@@ -263,8 +263,8 @@ def start(archive: Path, port: int) -> subprocess.Popen:
     code = (
         "import pathlib, signal, sys\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from flash_nb.project.preview import Preview\n"
-        "Preview(pathlib.Path(sys.argv[1]), port=int(sys.argv[2])).run()\n"
+        "from flash_nb.project.preview import Preview, listen\n"
+        "Preview(pathlib.Path(sys.argv[1]), listen(port=int(sys.argv[2]))).run()\n"
         "print('it returned')\n"
     )
     return subprocess.Popen(
@@ -324,18 +324,14 @@ def test_a_signal_while_it_starts_leaves_nothing_behind(archive, temporary, dela
     assert not [pid for pid in processes() if str(temporary) in cwd(pid)], output
 
 
-def test_a_port_that_is_taken_is_said_with_one_that_is_free(archive):
+def test_a_port_that_is_taken_is_said_with_one_that_is_free():
     with closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
 
-        async def scenario():
-            async with Preview(archive, port=port):
-                pass
-
         with pytest.raises(ProjectError, match=rf"Port {port} .*(\n.*--port \d+)"):
-            asyncio.run(scenario())
+            listen(port=port)
 
 
 def test_what_is_no_artifact_is_refused(tmp_path):
@@ -345,7 +341,7 @@ def test_what_is_no_artifact_is_refused(tmp_path):
     (foreign / "handler_one.py").unlink()
     for folder, words in ((tmp_path / "x", "has no flash_manifest.json"), (foreign, "has no handler_one.py")):
         with pytest.raises(ManifestError, match=words):
-            Preview(pack(folder), port=free_port()).run()
+            Preview(pack(folder), listen(port=0)).run()
 
 
 def test_a_python_that_is_not_here_is_named_with_the_way_out():
@@ -356,7 +352,7 @@ def test_a_python_that_is_not_here_is_named_with_the_way_out():
 
 def test_a_notebook_is_told_to_use_a_terminal(archive):
     async def scenario():
-        Preview(archive, port=free_port()).run()
+        Preview(archive, listen(port=0)).run()
 
     with pytest.raises(ProjectError, match="in a terminal"):
         asyncio.run(scenario())
@@ -364,6 +360,6 @@ def test_a_notebook_is_told_to_use_a_terminal(archive):
 
 def test_only_this_machine_is_served(archive):
     with pytest.raises(ProjectError, match="asks for no key"):
-        Preview(archive, host="0.0.0.0")
+        listen(host="0.0.0.0")
     with pytest.raises(ProjectError, match="containers are not supported"):
-        Preview(archive, docker=True)
+        Preview(archive, listen(port=0), docker=True)
