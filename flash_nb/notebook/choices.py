@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from flash_nb.notebook.default import Default
-from flash_nb.notebook.selection import COMMAND, Estimate, Selection
 from flash_nb.resources.offers import Offers, Stock
 from flash_nb.resources.prices import GroupPrice
 from flash_nb.sdk.look import AMBER, BLUE, BOX, GREEN, RED, human_time
 from flash_nb.sdk.money import HOUR_S, amount
+from flash_nb.sdk.selection import COMMAND, Estimate, Selection
 
 ROW_PX = 26
 UNKNOWN = "–"

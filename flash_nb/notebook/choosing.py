@@ -10,15 +10,15 @@ import typer
 from flash_nb.cells.options import names
 from flash_nb.errors import ApiKeyError
 from flash_nb.notebook import choices
-from flash_nb.notebook import selection as selections
-from flash_nb.notebook.default import Default, held_resource
+from flash_nb.notebook.default import Default, chosen, held_resource
 from flash_nb.notebook.notebook import Notebook
 from flash_nb.notebook.panel import has_person
-from flash_nb.notebook.selection import COMMAND, NAME, Selection
 from flash_nb.resources.offers import Offers, shipped_offers
 from flash_nb.resources.prices import shipped
+from flash_nb.sdk import selection as selections
 from flash_nb.sdk.money import SIMULATED
 from flash_nb.sdk.outputs import Place
+from flash_nb.sdk.selection import COMMAND, NAME, Selection
 from flash_nb.sdk.session import current_session
 
 NO_DEFAULT = "A bare %%flash_remote has no resource of yours now: it runs on a CPU."
@@ -76,7 +76,7 @@ def use(
             )
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
-        default = selections.chosen(selection, os.environ)
+        default = chosen(selection, os.environ)
         notebook.shell.push({default.name: default.resource})
         _keep(notebook, default, selections.code(selection))
     elif any(machine):

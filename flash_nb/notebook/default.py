@@ -10,9 +10,7 @@ from IPython.core.error import UsageError
 
 if TYPE_CHECKING:
     from flash_nb.resources.serverless import ServerlessResource
-
-IDLE_TIMEOUT_S = 300
-"""How long a worker that a notebook asked for stays, unless the user says otherwise: somebody types."""
+    from flash_nb.sdk.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -66,3 +64,16 @@ def held_resource(namespace: Mapping[str, Any], name: str, prog: str) -> Serverl
             "Run the cell on a LiveServerless or a CpuLiveServerless."
         )
     return found
+
+
+def chosen(selection: Selection, environ: Mapping[str, str]) -> Default:
+    """Return what a selection makes the default of a notebook.
+
+    Raises:
+        UsageError: It cannot work; a line for each reason.
+    """
+    from flash_nb.sdk.selection import COMMAND, problems, resource
+
+    if wrong := problems(selection, environ):
+        raise UsageError("\n".join(f"{COMMAND}: {problem}" for problem in wrong))
+    return Default(selection.name, resource(selection, environ), selection.deps)

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from flash_nb.notebook.cell_cache import CellCache
     from flash_nb.resources.serverless import ServerlessResource
 
-DEFAULT_NAME = "notebook"
 PLACES = {"local": "local engine", "runpod": "Runpod"}
 
 
@@ -237,12 +236,12 @@ class RemoteValue:
 
 def _make_resource(chosen: CellOptions) -> ServerlessResource:
     from flash_nb.errors import ResourceError
-    from flash_nb.notebook.default import IDLE_TIMEOUT_S
     from flash_nb.resources import CpuLiveServerless, LiveServerless
+    from flash_nb.sdk.selection import IDLE_TIMEOUT_S, UNNAMED
 
     hardware = "-".join(chosen.gpus) or chosen.cpu
     fields: dict[str, Any] = {
-        "name": chosen.name or "-".join(filter(None, (DEFAULT_NAME, hardware.lower()))),
+        "name": chosen.name or "-".join(filter(None, (UNNAMED, hardware.lower()))),
         "idleTimeout": IDLE_TIMEOUT_S,
     }
     try:

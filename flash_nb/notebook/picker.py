@@ -23,12 +23,16 @@ from ipywidgets.widgets.widget_bool import CheckboxStyle
 
 from flash_nb.cells.options import names
 from flash_nb.notebook import choices
+from flash_nb.notebook.default import chosen
 from flash_nb.notebook.notebook import Notebook
 from flash_nb.notebook.panel import Panel
-from flash_nb.notebook.selection import (
+from flash_nb.resources.cpu import CpuInstanceType
+from flash_nb.resources.datacenter import DataCenter
+from flash_nb.resources.offers import Offers
+from flash_nb.sdk.look import AMBER, BLUE
+from flash_nb.sdk.selection import (
     Selection,
     change,
-    chosen,
     code,
     estimate,
     estimate_of,
@@ -38,10 +42,6 @@ from flash_nb.notebook.selection import (
     toggle,
     warnings,
 )
-from flash_nb.resources.cpu import CpuInstanceType
-from flash_nb.resources.datacenter import DataCenter
-from flash_nb.resources.offers import Offers
-from flash_nb.sdk.look import AMBER, BLUE
 
 LISTS = ("env", "deps")  # typed with commas
 CLOSED = "The picker is closed; nothing was chosen."

@@ -10,9 +10,9 @@ import pytest
 
 from flash_nb.notebook import choices
 from flash_nb.notebook.default import Default
-from flash_nb.notebook.selection import Selection, code, estimate, matching, resource
 from flash_nb.resources.offers import Offers, Stock, shipped_offers
 from flash_nb.resources.prices import GroupPrice, PriceTable, shipped
+from flash_nb.sdk.selection import Selection, code, estimate, matching, resource
 
 A100 = Selection(name="train", gpus=("AMPERE_80", "ADA_80_PRO"), deps=("numpy",))
 LOCAL = shipped_offers("simulated on this machine: nothing is paid", is_simulated=True)

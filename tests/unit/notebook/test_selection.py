@@ -13,11 +13,21 @@ from IPython.core.error import UsageError
 
 from flash_nb.errors import ResourceError
 from flash_nb.notebook import commands
-from flash_nb.notebook.selection import (
+from flash_nb.notebook.default import chosen
+from flash_nb.resources import (
+    CpuInstanceType,
+    CpuLiveServerless,
+    DataCenter,
+    GpuGroup,
+    GpuType,
+    LiveServerless,
+)
+from flash_nb.resources.offers import Offers, Stock
+from flash_nb.resources.prices import shipped
+from flash_nb.sdk.selection import (
     COMMAND,
     Selection,
     change,
-    chosen,
     code,
     estimate,
     matching,
@@ -29,16 +39,6 @@ from flash_nb.notebook.selection import (
     warnings,
     words,
 )
-from flash_nb.resources import (
-    CpuInstanceType,
-    CpuLiveServerless,
-    DataCenter,
-    GpuGroup,
-    GpuType,
-    LiveServerless,
-)
-from flash_nb.resources.offers import Offers, Stock
-from flash_nb.resources.prices import shipped
 
 USE = commands.group().commands["use"]
 ENVIRON = {"HF_TOKEN": "hf_secret", "WANDB": "w_secret", "odd name": "x"}

@@ -16,12 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from IPython.core.error import UsageError
 from packaging.requirements import InvalidRequirement, Requirement
 
 from flash_nb.cells.options import names
 from flash_nb.errors import ResourceError
-from flash_nb.notebook.default import IDLE_TIMEOUT_S, Default
 from flash_nb.resources.choice import Choice
 from flash_nb.resources.cpu import CpuInstanceType
 from flash_nb.resources.datacenter import DataCenter
@@ -34,6 +32,12 @@ from flash_nb.resources.volume import NetworkVolume
 
 COMMAND = "%flash use"
 NAME = "resource"
+
+IDLE_TIMEOUT_S = 300
+"""How long a worker that a notebook asked for stays, unless the user says otherwise: somebody types."""
+
+UNNAMED = "notebook"
+"""What the endpoint of a cell that names none is called, with its hardware."""
 
 _LEAST = re.compile(
     r"(?:(?:at least|min\.?|>=?|≥)\s*(\d+)(?:\s*g[bB]?)?\b)|(\d+)\s*(?:\+|g[bB]\b\+?)", re.IGNORECASE
@@ -210,17 +214,6 @@ def resource(selection: Selection, environ: Mapping[str, str]) -> LiveServerless
     if selection.env:
         fields["env"] = {name: environ[name] for name in selection.env}
     return _class(selection)(name=selection.name, **fields)
-
-
-def chosen(selection: Selection, environ: Mapping[str, str]) -> Default:
-    """Return what a selection makes the default of a notebook.
-
-    Raises:
-        UsageError: It cannot work; a line for each reason.
-    """
-    if wrong := problems(selection, environ):
-        raise UsageError("\n".join(f"{COMMAND}: {problem}" for problem in wrong))
-    return Default(selection.name, resource(selection, environ), selection.deps)
 
 
 def code(selection: Selection) -> str:
