@@ -62,6 +62,46 @@ class Definition:
     flags: int
 
 
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names of one statement.
+
+    Attributes:
+        eager, lazy, hints: Names that it reads; as those of `Definition`.
+        binds: Names of the module that it binds, also those that its functions declare global.
+    """
+
+    eager: frozenset[str]
+    lazy: frozenset[str]
+    hints: frozenset[str]
+    binds: frozenset[str]
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """All that it reads."""
+        return self.eager | self.lazy | self.hints
+
+
+def names_of(node: ast.stmt, *, flags: int = 0) -> Names:
+    """Return the names that a statement reads and binds, as if it stood alone.
+
+    Args:
+        node: A statement of the top level.
+        flags: As of `find_definitions`.
+    """
+    names = _names(node, flags)
+    code = _compiled(node, flags)
+    binds = {i.argval for i in dis.get_instructions(code) if i.opname == "STORE_NAME"}
+    for nested in _nested(code):
+        binds.update(i.argval for i in dis.get_instructions(nested) if i.opname == "STORE_GLOBAL")
+    return Names(
+        frozenset(names["eager"]),
+        frozenset(names["lazy"]),
+        frozenset(names["hint"]),
+        frozenset(binds - _ALWAYS_THERE),
+    )
+
+
 def find_definitions(source: str, *, flags: int = 0) -> Mapping[str, Definition]:
     """Find the functions and classes that a cell or file defines at its top level.
 
@@ -171,7 +211,7 @@ def _imports(node: _Node) -> Iterator[str]:
             yield child.module
 
 
-def _names(node: _Node, flags: int) -> _Names:
+def _names(node: ast.stmt, flags: int) -> _Names:
     """Return the names that a definition reads, by when it reads them."""
     names = _compiled_names(node, flags)
     if flags & _POSTPONED:  # the annotations became strings: compile again, as if they had not
@@ -180,8 +220,8 @@ def _names(node: _Node, flags: int) -> _Names:
     return names
 
 
-def _compiled_names(node: _Node, flags: int) -> _Names:
-    code = compile(
+def _compiled(node: ast.stmt, flags: int) -> CodeType:
+    return compile(
         ast.Module([node], []),
         "<definition>",
         "exec",
@@ -189,6 +229,17 @@ def _compiled_names(node: _Node, flags: int) -> _Names:
         dont_inherit=True,  # this module's own future imports
         optimize=0,  # keeps the names in assertions, whatever this process does
     )
+
+
+def _nested(code: CodeType) -> Iterator[CodeType]:
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            yield const
+            yield from _nested(const)
+
+
+def _compiled_names(node: ast.stmt, flags: int) -> _Names:
+    code = _compiled(node, flags)
     names: _Names = {"eager": set(), "lazy": set(), "hint": set()}
     _collect(code, "eager", names)
     return {when: found - _ALWAYS_THERE for when, found in names.items()}
