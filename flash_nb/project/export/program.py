@@ -132,16 +132,19 @@ class Program:
     """A notebook's statements.
 
     Args:
+        name: Of its file.
         cells: Its code cells.
 
     Attributes:
+        name: The same.
         statements: In their order.
         remote_cells: Cells that run on a worker, and those that make functions remote.
         unread: Cells that could not be read, with the reason.
         opaque: Cells that may bind names that their text does not show.
     """
 
-    def __init__(self, cells: Sequence[Cell]) -> None:
+    def __init__(self, name: str, cells: Sequence[Cell]) -> None:
+        self.name = name
         self.statements: list[Statement] = []
         self.remote_cells: list[RemoteCell] = []
         self.unread: list[tuple[Cell, Finding]] = []
@@ -358,8 +361,9 @@ class Program:
             self._default = Default(chosen.name, tuple(filter(None, chosen.options["deps"].split(","))))
 
     def _unknown(self, cell: Cell, line: int, text: str, name: str, note: str) -> Statement:
-        names = replace(_NOTHING, binds=frozenset({name}))
-        return Statement(len(self.statements), cell, ast.Pass(), text, line, "run", names, note=note)
+        made = nothing(cell, len(self.statements))
+        binds = replace(made.names, binds=frozenset({name}))
+        return replace(made, source=text, line=line, names=binds, note=note)
 
 
 class _Choice:
@@ -450,6 +454,11 @@ def resource_class(call: ast.Call, resolve: Resolve) -> str:
     """Return the name of the class of a resource that a call makes; empty if it makes none."""
     package, _, name = dotted(call.func, resolve).rpartition(".")
     return name if name in _RESOURCES and package.partition(".")[0] in FLASH else ""
+
+
+def nothing(cell: Cell, order: int) -> Statement:
+    """Return a statement that does nothing, to say a place by."""
+    return Statement(order, cell, ast.Pass(), "", 1, "run", _NOTHING)
 
 
 def future_flags(node: ast.ImportFrom) -> int:

@@ -69,7 +69,7 @@ class Declaration:
         """Return it with another setting, unless it has that."""
         if any(known == name for known, _ in self.fields):
             return self
-        return replace(self, fields=(*self.fields, (name, value)), bound=None)
+        return replace(self, fields=(*self.fields, (name, value)))
 
     def text(self, target: Target) -> str:
         """Return the assignment that declares it."""
@@ -82,6 +82,7 @@ class Declaration:
             named = next(word.value for word in call.keywords if word.arg == "name")
             if (
                 typed == ours
+                and as_typed.names.binds == {self.variable}
                 and isinstance(as_typed.node, ast.Assign)
                 and isinstance(call.func, ast.Name)
                 and call.func.id == self.cls
@@ -275,4 +276,9 @@ def _quoted(text: str) -> str:
 
 def _unparsed(node: ast.expr) -> str:
     text = ast.unparse(node)
-    return re.sub(r"'([^'\"\\]*)'", r'"\1"', text)  # as it is mostly written
+    as_written = re.sub(r"'([^'\"\\]*)'", r'"\1"', text)  # with the quotes that most code has
+    try:
+        same = ast.dump(ast.parse(as_written, mode="eval").body) == ast.dump(ast.parse(text, mode="eval").body)
+    except SyntaxError:
+        return text
+    return as_written if same else text

@@ -1,0 +1,230 @@
+"""The other files of a project: its application, what it installs, what is left out of it, and its words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from packaging.requirements import Requirement
+
+from flash_nb.cells.requirements import requirement_name
+from flash_nb.project.export.block import Block
+from flash_nb.project.export.function import Parameter, Work, requirements_of
+from flash_nb.project.export.module import Module
+from flash_nb.project.export.resource import variables_in
+from flash_nb.project.export.target import OFFICIAL_VERSION, Target
+from flash_nb.sdk.target import GPU_IMAGE_PACKAGES
+
+PROJECT = "project"
+"""Identifies blocks that belong to no cell."""
+
+_IGNORED = ".env\n.flash/\n.ipynb_checkpoints/\n.venv/\n__pycache__/\n*.ipynb\n*.pyc\ntests/"
+_CACHES = ".env\n.flash/\n.ipynb_checkpoints/\n.venv/\n__pycache__/\n*.pyc"
+_NOT_ROUTED = ("class", "route")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A function of a project.
+
+    Attributes:
+        name: Its name.
+        file: Where it stands.
+        kind: What it is there.
+        resource: The endpoint that it runs on.
+        cell: The number of its cell, from 1.
+        cell_id: Its cell's id; empty if that has none.
+        route: ``POST /predict`` of a load-balanced resource, or of ``main.py``; empty if there is none.
+        parameters: As ``main.py`` takes them.
+    """
+
+    name: str
+    file: str
+    kind: str
+    resource: str
+    cell: int
+    cell_id: str
+    route: str
+    parameters: tuple[Parameter, ...] = ()
+
+
+def other_files(
+    notebook: str, modules: Sequence[Module], exported: Sequence[Exported], texts: Iterable[str], target: Target
+) -> Mapping[str, tuple[Block, ...]]:
+    """Return the files of a project that are not of one endpoint.
+
+    Args:
+        notebook: The name of its file.
+        modules: The endpoints.
+        exported: Their functions.
+        texts: What the modules hold.
+        target: Whose Flash it is for.
+    """
+    found = {
+        "main.py": _main(notebook, exported, target),
+        "requirements.txt": _requirements([work for module in modules for work in module.works], target),
+        ".flashignore": _IGNORED,
+        ".gitignore": _CACHES,
+        ".env.example": _variables(texts),
+        "README.md": _readme(notebook, exported, target),
+    }
+    return {name: (Block(notebook, PROJECT, text),) for name, text in found.items()}
+
+
+# --- main.py -----------------------------------------------------------------------------------------
+
+
+def _main(notebook: str, exported: Sequence[Exported], target: Target) -> str:
+    routed = [each for each in exported if each.kind not in _NOT_ROUTED]
+    others = [each for each in exported if each.kind == "route"]
+    head = f'"""The application of a project exported from {notebook} for {target.name}."""\n\n'
+    if not routed:
+        return head + "from fastapi import FastAPI\n\napp = FastAPI()" + _mentioned(others)
+    imports = "import inspect\nfrom typing import Any\n\nfrom fastapi import Body, FastAPI\n\napp = FastAPI()"
+    answer = '''async def _answer(called: Any) -> Any:
+    """Return the value of a call: here it is a coroutine for a job's output, on a worker it may be the value."""
+    found = await called if inspect.isawaitable(called) else called
+    return found.unwrap() if hasattr(found, "unwrap") else found'''
+    routes = [_route(each) for each in routed]
+    return "\n\n\n".join([head + imports + _mentioned(others), answer, *routes])
+
+
+def _mentioned(others: Sequence[Exported]) -> str:
+    if not others:
+        return ""
+    lines = "".join(f"\n#   {each.route:<28} {each.name}, on {each.resource}" for each in others)
+    return f"\n\n# These have routes of their own, on load-balanced endpoints:{lines}"
+
+
+def _route(each: Exported) -> str:
+    parameters = [one for one in each.parameters if one.kind != "rest"]
+    module = each.file.removesuffix(".py")
+    called = "called" if any(one.name == each.name for one in parameters) else each.name
+    renamed = f" as {called}" if called != each.name else ""
+    odd = any(one.name.startswith("_") or one.kind == "words" for one in parameters)
+    if odd:
+        taken, given = ["body: dict[str, Any] = Body()"], "**body"
+    else:
+        taken = [f"{one.name}: {_type(one)} = {_body(one)}" for one in parameters]
+        given = _given(parameters)
+    signature = ", ".join(taken)
+    if len(signature) > 70:  # noqa: PLR2004 - the line would be too long
+        signature = "\n" + "".join(f"    {each},\n" for each in taken)
+    return (
+        f'@app.post("/{each.name}")\n'
+        f"async def post_{each.name}({signature}) -> Any:\n"
+        f'    """Run {each.name} on {each.resource}."""\n'
+        f"    from {module} import {each.name}{renamed}\n\n"
+        f"    return await _answer({called}({given}))"
+    )
+
+
+def _type(one: Parameter) -> str:
+    return one.annotation if not one.is_optional or one.default else "Any"
+
+
+def _body(one: Parameter) -> str:
+    if not one.is_optional:
+        return "Body(embed=True)"
+    return f"Body({one.default or 'None'}, embed=True)"
+
+
+def _given(parameters: Sequence[Parameter]) -> str:
+    by_place = [one.name for one in parameters if one.kind == "place"]
+    by_name = [one for one in parameters if one.kind == "name"]
+    known = [f"{one.name}={one.name}" for one in by_name if not one.is_optional or one.default]
+    unknown = [f'"{one.name}": {one.name}' for one in by_name if one.is_optional and not one.default]
+    parts = [*by_place, *known]
+    if unknown:
+        parts.append(f"**{{name: value for name, value in {{{', '.join(unknown)}}}.items() if value is not None}}")
+    return ", ".join(parts)
+
+
+# --- requirements.txt --------------------------------------------------------------------------------
+
+
+def _requirements(works: Sequence[Work], target: Target) -> str:
+    modules = sorted({module for work in works for module in work.slice.modules})
+    written = list(dict.fromkeys(text for work in works for text in work.origin.dependencies))
+    wanted = list(requirements_of(modules, written))
+    lines, remarks = [], []
+    for text in wanted:
+        name = requirement_name(text)
+        if target.is_official and name in GPU_IMAGE_PACKAGES and not _on_cpu(works, name):
+            remarks.append(f"# {name} is in the images with a GPU: not installed again.")
+            continue
+        if text not in written and not Requirement(text).specifier and not Requirement(text).url:
+            remarks.append(f"# {name} is not installed where this was exported: name the version that you mean.")
+        lines.append(text)
+    if target.is_official:
+        lines.append(f"runpod-flash=={OFFICIAL_VERSION}")
+    if not any(requirement_name(text) == "fastapi" for text in lines):
+        lines.append("fastapi" if target.is_official else requirements_of(["fastapi"], ())[0])
+    return "\n".join([*sorted(lines, key=requirement_name), *sorted(remarks)])
+
+
+def _on_cpu(works: Sequence[Work], package: str) -> bool:
+    """Tell whether a function without a GPU needs a package."""
+    for work in works:
+        if work.origin.resource.is_cpu:
+            wanted = requirements_of(sorted(work.slice.modules), work.origin.dependencies)
+            if package in {requirement_name(text) for text in wanted}:
+                return True
+    return False
+
+
+# --- words -------------------------------------------------------------------------------------------
+
+
+def _variables(texts: Iterable[str]) -> str:
+    names = sorted({name for text in texts for name in variables_in(text)})
+    if not names:
+        return "# The project reads no variables of the environment."
+    head = "# Copy this file to .env and fill it in: .env is never packed, and never committed."
+    return "\n".join([head, *(f"{name}=" for name in names)])
+
+
+def _readme(notebook: str, exported: Sequence[Exported], target: Target) -> str:
+    rows = "\n".join(
+        f"| `{each.name}` | `{each.file}` | {each.resource} | {f'`{each.route}`' if each.route else ''} |"
+        for each in exported
+    )
+    flash = "flash" if not target.is_official else "flash"
+    again = f"flash export {notebook} DIR" + (" --target runpod-flash" if target.is_official else "")
+    return (
+        f"# {notebook.removesuffix('.ipynb')}\n\n"
+        f"Exported from `{notebook}`. Each endpoint is a file, and each function is a function of the notebook "
+        "or one of its cells.\n\n"
+        f"| function | file | endpoint | route |\n|---|---|---|---|\n{rows}\n\n"
+        f"```sh\npip install -r requirements.txt\n{flash} run      # serve main.py on this machine\n"
+        f"{flash} build    # make .flash/artifact.tar.gz\n{again}  # after a change of the notebook\n```\n\n"
+        "What stands between `# %% flash …` and `# %% end` belongs to the notebook: change it there. "
+        "Everything else is yours and stays." + _rule(exported, target)
+    )
+
+
+def _rule(exported: Sequence[Exported], target: Target) -> str:
+    crowded = crowded_endpoints(exported) if target.is_official else {}
+    if not crowded:
+        return ""
+    listed = "; ".join(f"{name}: {', '.join(functions)}" for name, functions in crowded.items())
+    return (
+        "\n\nThe official `flash build` from 1.4 on reaches one function or class of each queue-based "
+        f"endpoint. Give these a resource each: {listed}."
+    )
+
+
+def crowded_endpoints(exported: Sequence[Exported]) -> Mapping[str, Sequence[str]]:
+    """Return the queue-based endpoints with more than one function, and their functions."""
+    found: dict[str, list[str]] = {}
+    for each in exported:
+        if each.kind != "route":
+            found.setdefault(each.resource, []).append(each.name)
+    return {name: functions for name, functions in found.items() if len(functions) > 1}
+
+
+def every_route(exported: Iterable[Exported]) -> Iterator[str]:
+    """Yield the routes of load-balanced endpoints."""
+    for each in exported:
+        if each.kind == "route":
+            yield each.route

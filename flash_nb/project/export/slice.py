@@ -1,0 +1,502 @@
+"""Slices: the part of a notebook that one function needs, and what of it cannot leave the notebook.
+
+It follows what `flash_nb.sdk.capture` does with live objects, by the text alone: a module becomes an import,
+a function or class its source, with all that it reads. Only values are different: a constant goes along as
+the assignment that makes it, and what exists only where the notebook has run cannot go at all. A whole cell
+gets such values as parameters.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flash_nb.cells.plan import PROVIDED_NAMES, CellPlan, plan_cell
+from flash_nb.cells.preflight import import_lines
+from flash_nb.cells.secret import form_of, says_secret
+from flash_nb.errors import did_you_mean
+from flash_nb.project.declared import Trouble, TroubleError
+from flash_nb.project.export.body import line_reading, reading_functions
+from flash_nb.project.export.constant import FLASH, changed_names
+from flash_nb.project.export.imported import imported
+from flash_nb.project.export.origin import Origin
+from flash_nb.project.export.place import place_of
+from flash_nb.project.export.program import Program, Statement
+from flash_nb.project.export.resource import is_secret
+from flash_nb.project.export.target import Target
+from flash_nb.resources import __all__ as RESOURCE_NAMES  # noqa: N812 - a constant
+from flash_nb.sdk.dependencies import unprovided
+from flash_nb.sdk.scope import reads_of
+
+_BUILTINS = frozenset(dir(builtins))
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+Lines = Mapping[str, tuple[str, ...]]
+"""Names, each with the lines that import it."""
+
+
+@dataclass
+class Slice:
+    """What one function needs.
+
+    Attributes:
+        carried: Statements that stand before it, by their order.
+        eager: Imports that stand at the top of its module.
+        inside: Imports that go into the functions that read them: of a carried statement by its order, of
+            the function itself by -1.
+        siblings: Functions of its own cell that are remote too, and that it calls as plain ones.
+        provided: Names that a worker gives a cell, such as ``display``.
+        parameters: Of a cell: the values that it reads.
+        secrets: Of these, those that must not be written.
+        modules: What it imports, each with where it does.
+        when_run: What names stand for that are read only when it runs.
+        plan: Of a cell.
+    """
+
+    carried: dict[int, Statement] = field(default_factory=dict)
+    eager: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    inside: dict[int, dict[str, tuple[str, ...]]] = field(default_factory=dict)
+    siblings: dict[int, Statement] = field(default_factory=dict)
+    provided: set[str] = field(default_factory=set)
+    parameters: dict[str, Statement | None] = field(default_factory=dict)
+    secrets: frozenset[str] = frozenset()
+    modules: dict[str, tuple[Statement, int]] = field(default_factory=dict)
+    when_run: dict[str, Statement] = field(default_factory=dict)
+    plan: CellPlan | None = None
+
+
+def slice_of(program: Program, origin: Origin, target: Target, *, folder: Path | None) -> Slice:
+    """Return what a function needs of its notebook.
+
+    Args:
+        program: The notebook.
+        origin: The function, class or cell.
+        target: Whose Flash the project is for.
+        folder: Where the notebook lies: modules beside it are not on a worker.
+
+    Raises:
+        TroubleError: Something of it cannot leave the notebook.
+    """
+    slicer = _Slicer(program, origin, target)
+    slicer.run()
+    slicer.check_modules(folder)
+    if slicer.troubles:
+        raise TroubleError(list(dict.fromkeys(slicer.troubles)))
+    return slicer.made
+
+
+class _Slicer:
+    def __init__(self, program: Program, origin: Origin, target: Target) -> None:
+        self.made = Slice()
+        self.troubles: list[Trouble] = []
+        self._program = program
+        self._origin = origin
+        self._target = target
+        self._waiting: list[tuple[Statement, int]] = []
+        self._only_defines = origin.remote_cell is not None and origin.kind != "cell"
+
+    def run(self) -> None:
+        self._resource()
+        if self._origin.statement is not None:
+            statement = self._origin.statement
+            self._note_modules(statement, statement.node)
+            self._check_secrets(statement)
+            self._reads(statement, -1)
+        else:
+            self._cell()
+        while self._waiting:
+            statement, key = self._waiting.pop()
+            self._reads(statement, key)
+
+    # --- names ----------------------------------------------------------------------------------
+
+    def _reads(self, statement: Statement, key: int) -> None:
+        """Follow what a statement reads."""
+        names, node = statement.names, statement.node
+        own = {node.name} if isinstance(node, _DEFINITIONS) else set()
+        decorators = self._without_ours(statement)
+        for name in sorted((names.eager | names.hints) - own):
+            if name in decorators:
+                self._need(name, statement, self._program.in_force(name, statement.order), key, eager=True)
+        inside = self._inside(statement)
+        for name in sorted(names.lazy - own):
+            bound = self._lazily_bound(name, statement)
+            self._need(name, statement, bound, key, eager=name not in inside)
+
+    def _without_ours(self, statement: Statement) -> frozenset[str]:
+        """Return what is read at once, our own decorator left out: another one takes its place."""
+        every = statement.names.eager | statement.names.hints
+        if statement.kind != "remote" and not _says_local(statement):
+            return every
+        node = statement.node
+        assert isinstance(node, _DEFINITIONS)
+        gone = [each for each in node.decorator_list if self._is_ours(each, statement)]
+        in_gone = {n.id for each in gone for n in ast.walk(each) if isinstance(n, ast.Name)}
+        kept = [each for each in ast.iter_child_nodes(node) if each not in gone]
+        elsewhere = {n.id for each in kept for n in ast.walk(each) if isinstance(n, ast.Name)}
+        return every - (in_gone - elsewhere)
+
+    def _is_ours(self, decorator: ast.expr, statement: Statement) -> bool:
+        return is_remote_decorator(self._program, statement, decorator)
+
+    @staticmethod
+    def _inside(statement: Statement) -> frozenset[str]:
+        """Return the names whose imports can go into the functions that read them."""
+        if not isinstance(statement.node, _DEFINITIONS):
+            return frozenset()
+        found = (reads for _, reads in reading_functions(statement.node, statement.flags))
+        return frozenset().union(*found)
+
+    def _lazily_bound(self, name: str, reader: Statement) -> Statement | None:
+        """Return what a name is when the function runs: the same thing wherever it is called."""
+        program = self._program
+        if self._only_defines and (own := self._in_own_cell(name)) is not None:
+            return own
+        found = {id(bound): bound for place in self._origin.places if (bound := program.in_force(name, place))}
+        if len({_text(bound) for bound in found.values()}) > 1:
+            first, last, *_ = sorted(found.values(), key=lambda each: each.order)
+            where = " and ".join(f"cell {each.cell.number}, line {each.line}" for each in (first, last))
+            self._refuse(
+                reader,
+                name,
+                f"{self._label} reads {name}, which is something else when it is called first and last: {where}",
+                "give the two different names, or pass it as an argument",
+            )
+        return next(iter(found.values()), None)
+
+    def _in_own_cell(self, name: str) -> Statement | None:
+        cell = self._origin.cell
+        own = (each for each in self._program.statements if each.cell is cell and name in each.names.binds)
+        return next(own, None)
+
+    def _need(self, name: str, reader: Statement, bound: Statement | None, key: int, *, eager: bool) -> None:
+        """Take along what a name stands for."""
+        if bound is None:
+            self._unbound(name, reader)
+        elif bound.kind == "import":
+            self._import(name, reader, bound, key, eager=eager)
+        elif bound.kind in {"definition", "constant", "resource"}:
+            if not eager or name not in reader.names.eager:
+                self.made.when_run[name] = bound
+            self._carry(bound)
+        elif bound.kind == "remote":
+            self._remote(name, reader, bound, eager=eager)
+        else:
+            self._refuse(reader, name, *self._run_time(name, bound))
+
+    def _unbound(self, name: str, reader: Statement) -> None:
+        if name in _BUILTINS:
+            return
+        if name in PROVIDED_NAMES:
+            self.made.provided.add(name)
+        elif name in RESOURCE_NAMES or name == "remote":
+            self.made.eager[name] = (f"from flash_nb import {name}",)
+        elif name in self._declared_import():
+            self.made.eager[name] = (f"import {name}",)
+        elif not self._may_be_absent(name, reader):
+            near = did_you_mean(name, self._program.names)
+            self._refuse(
+                reader,
+                name,
+                f"{self._label} reads {name}, which is not defined{near}",
+                "define it in a cell, or pass it as an argument",
+            )
+
+    def _declared_import(self) -> frozenset[str]:
+        return frozenset({"os"}) if self._origin.resource.bound is None else frozenset()
+
+    @staticmethod
+    def _may_be_absent(name: str, reader: Statement) -> bool:
+        """Tell whether the code expects that a name may not exist."""
+        from flash_nb.cells.definitions import find_definitions
+
+        if not isinstance(reader.node, _DEFINITIONS):
+            return False
+        reads = reads_of(find_definitions(reader.source, flags=reader.flags)[reader.node.name])
+        return name in reads.guarded or name in reads.binds or reads.opaque
+
+    def _import(self, name: str, reader: Statement, bound: Statement, key: int, *, eager: bool) -> None:
+        lines = self._program.import_lines(name, bound)
+        for line in lines:
+            module = line.split()[1]
+            self.made.modules.setdefault(module, (reader, line_reading(reader.node, name)))
+            package, _, last = imported(line).partition(".")
+            if package in FLASH and last and not self._target.has(last):
+                self._refuse(
+                    reader,
+                    name,
+                    f"{self._label} reads {name}, and {self._target.package} has no {last}",
+                    "export it for flash_nb, or do without it in the function",
+                )
+        if eager:
+            self.made.eager[name] = lines
+        else:
+            self.made.inside.setdefault(key, {})[name] = lines
+
+    def _carry(self, bound: Statement) -> None:
+        if bound.order in self.made.carried:
+            return
+        self.made.carried[bound.order] = bound
+        self._note_modules(bound, bound.node)
+        self._check_secrets(bound)
+        self._waiting.append((bound, bound.order))
+
+    def _remote(self, name: str, reader: Statement, bound: Statement, *, eager: bool) -> None:
+        own = self._origin.statement
+        if bound is own or (own is not None and name == self._origin.name):
+            return
+        if self._only_defines and bound.cell is self._origin.cell and not eager:
+            if bound.order not in self.made.siblings:
+                self.made.siblings[bound.order] = bound
+                self._note_modules(bound, bound.node)
+                self._check_secrets(bound)
+                self._waiting.append((bound, bound.order))
+            return
+        self._refuse(
+            reader,
+            name,
+            f"{self._label} reads {name}, a remote function: code on a worker cannot call it",
+            f"call it in the notebook and pass its result, or make {name} a plain function",
+        )
+
+    def _run_time(self, name: str, bound: Statement) -> tuple[str, str]:
+        where = f"cell {bound.cell.number}, line {bound.line}"
+        if bound.note:
+            return f"{self._label} reads {name}: {bound.note} ({where})", "declare it in a cell"
+        changes = name not in _stored(bound.node)
+        does = "is changed" if changes else "exists only where the notebook has run"
+        said = bound.source.strip().split("\n")[0]
+        said = said if len(said) <= 60 else f"{said[:59]}…"  # noqa: PLR2004 - a line of a terminal
+        return f"{self._label} reads {name}, which {does} ({where}: {said})", "pass it as an argument"
+
+    # --- cells ----------------------------------------------------------------------------------
+
+    def _cell(self) -> None:
+        cell = self._origin.remote_cell
+        assert cell is not None
+        program, options, reading = self._program, cell.options, cell.reading
+        above = frozenset(name for name in reading.plan.reads if self._above(name))
+        hidden = frozenset(name for name in _names_in(reading.tree) if self._above(name))
+        plan = plan_cell(reading.text.source, above | hidden | set(reading.item_names))
+        self.made.plan = plan
+        self._note_modules(self._at(), reading.tree)
+        self._check_tree(reading.tree, self._at(), options.allowed_secrets)
+        self.made.secrets = frozenset(options.allowed_secrets)
+        for name in ast.walk(reading.tree):
+            if isinstance(name, ast.ImportFrom) and any(alias.name == "*" for alias in name.names):
+                self._refuse_line(
+                    name.lineno,
+                    f"{self._label} imports * from {name.module}: a function cannot",
+                    "name what it imports",
+                )
+            if isinstance(name, ast.Name) and name.id in {"globals", "get_ipython"}:
+                self._refuse_line(
+                    name.lineno,
+                    f"{self._label} uses {name.id}(), which means something else in a function",
+                    "write the names themselves",
+                )
+        inputs = plan.inputs if options.inputs is None else options.inputs
+        ordered = [name for name in plan.reads if name in inputs]
+        for name in [*ordered, *(name for name in inputs if name not in ordered)]:
+            if name in reading.item_names:
+                continue
+            bound = program.in_force(name, cell.order) if self._above(name) else None
+            self._input(name, bound, plan)
+        for read in plan.undefined:
+            if read.name not in program.names and read.name not in PROVIDED_NAMES:
+                near = did_you_mean(read.name, program.names)
+                self._refuse_line(
+                    read.line,
+                    f"{self._label} reads {read.name}, which is not defined{near}",
+                    "define it in a cell above, or in this one",
+                )
+            elif not self._above(read.name) and read.name not in PROVIDED_NAMES:
+                self._refuse_line(
+                    read.line,
+                    f"{self._label} reads {read.name}, which is only defined below",
+                    "move that cell up",
+                )
+        read_names = _names_in(reading.tree)
+        self.made.provided |= (PROVIDED_NAMES & read_names) - {"__annotations__", "__builtins__"}
+
+    def _input(self, name: str, bound: Statement | None, plan: CellPlan) -> None:
+        if bound is None or bound.kind in {"run", "constant"}:
+            self.made.parameters[name] = bound
+        elif bound.kind == "import":
+            self._import(name, self._at(), bound, -1, eager=False)
+        elif bound.kind == "remote":
+            read = plan.reads.get(name)
+            self._refuse_line(
+                read.line if read else 1,
+                f"{self._label} reads {name}, a remote function: code on a worker cannot call it",
+                f"call it in a cell that runs here: result = await {name}(…)",
+            )
+        elif name in plan.outputs:
+            read = plan.reads.get(name)
+            self._refuse_line(
+                read.line if read else 1,
+                f"{self._label} reads {name} of a cell above and binds it anew",
+                "give the two different names",
+            )
+        else:
+            self.made.when_run[name] = bound
+            self._carry(bound)
+
+    def _above(self, name: str) -> bool:
+        cell = self._origin.remote_cell
+        assert cell is not None
+        bound = self._program.in_force(name, cell.order)
+        return bound is not None and bound.order < cell.order
+
+    # --- what it runs on ------------------------------------------------------------------------
+
+    def _resource(self) -> None:
+        resource = self._origin.resource
+        at = self._at()
+        place = place_of(self._program.name, at.cell, at.line)
+        if self._target.refuses(resource.cls):
+            self.troubles.append(
+                Trouble(
+                    place,
+                    f"{resource.name} is a {resource.cls}, which the official flash deploy cannot make",
+                    "declare a LiveServerless or a LoadBalancerSlsResource, or export it for flash_nb",
+                )
+            )
+        for name in sorted(resource.reads):
+            bound = self._program.in_force(name, resource.order)
+            if name in RESOURCE_NAMES:
+                self.made.eager[name] = (f"from flash_nb import {name}",)
+            elif bound is None and name == "os":
+                self.made.eager[name] = ("import os",)
+            else:
+                reader = resource.bound or at
+                self._need(name, reader, bound, -1, eager=True)
+
+    # --- modules and secrets --------------------------------------------------------------------
+
+    def _note_modules(self, statement: Statement, tree: ast.AST) -> None:
+        for module, line in import_lines(tree).items():
+            self.made.modules.setdefault(module, (statement, line))
+
+    def check_modules(self, folder: Path | None) -> None:
+        """Note modules that are files of this machine."""
+        for module, (statement, line) in self.made.modules.items():
+            missing = unprovided(module, folder)
+            if missing is not None and not missing.package:
+                place = place_of(self._program.name, statement.cell, line)
+                self.troubles.append(Trouble(place, f"{self._label}: {missing.message}", missing.fix))
+
+    def _check_secrets(self, statement: Statement) -> None:
+        value = statement.value
+        if statement.kind in {"constant", "resource"} and value is not None:
+            if statement.kind == "resource":
+                return  # its settings are written without them
+            (name,) = statement.names.binds or {""}
+            if is_secret(name, value):
+                return  # it is read from the environment instead
+        self._check_tree(statement.node, statement, ())
+
+    def _check_tree(self, tree: ast.AST, statement: Statement, allowed: Sequence[str]) -> None:
+        for node in ast.walk(tree):
+            said = ""
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                said = form_of(node.value)
+            elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+                for each in node.targets:
+                    text = node.value.value
+                    if isinstance(each, ast.Name) and isinstance(text, str) and says_secret(each.id, text):
+                        said = "" if each.id in allowed else f"the value of {each.id}, a secret"
+            if said:
+                place = place_of(self._program.name, statement.cell, getattr(node, "lineno", 1))
+                self.troubles.append(
+                    Trouble(
+                        place,
+                        f"{self._label} holds what looks like {said}: it is not written to a file",
+                        'read it from os.environ["…"], and set that in env={…} of the resource',
+                    )
+                )
+
+    # --- saying it ------------------------------------------------------------------------------
+
+    @property
+    def _label(self) -> str:
+        return self._origin.name or "the cell"
+
+    def _at(self) -> Statement:
+        if self._origin.statement is not None:
+            return self._origin.statement
+        from flash_nb.project.export.program import nothing
+
+        return nothing(self._origin.cell, self._origin.order)
+
+    def _refuse(self, reader: Statement, name: str, message: str, fix: str) -> None:
+        own = self._origin.statement
+        if own is not None and reader is not own and isinstance(reader.node, _DEFINITIONS):
+            message = message.replace(f"{self._label} reads", f"{self._label} needs {reader.node.name}, which reads", 1)
+        line = line_reading(reader.node, name)
+        self.troubles.append(Trouble(place_of(self._program.name, reader.cell, line), message, fix))
+
+    def _refuse_line(self, line: int, message: str, fix: str) -> None:
+        place = place_of(self._program.name, self._origin.cell, line)
+        self.troubles.append(Trouble(place, message, fix))
+
+
+def is_remote_decorator(program: Program, statement: Statement, decorator: ast.expr) -> bool:
+    """Tell whether a decorator is ``remote``, with ``local=True`` or without."""
+    from flash_nb.project.export.constant import dotted
+
+    target = decorator.func if isinstance(decorator, ast.Call) else decorator
+    name = dotted(target, lambda each: program.resolve_at(each, statement.order))
+    package, _, last = name.rpartition(".")
+    return last == "remote" and package.partition(".")[0] in FLASH
+
+
+def returned(origin: Origin, made: Slice) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Return what the function of a cell gives back, and which of that may not exist at its end."""
+    cell, plan = origin.remote_cell, made.plan
+    assert cell is not None
+    assert plan is not None
+    options, reading = cell.options, cell.reading
+    outputs: Iterable[str] = plan.outputs if options.outputs is None else options.outputs
+    dropped = {*plan.only_imported, *reading.item_names}
+    if options.outputs is None:
+        dropped |= set(plan.only_defined)
+    names = [name for name in outputs if name not in dropped]
+    if reading.items is None and options.outputs is None:
+        changed = changed_names(reading.tree, calls=True)
+        names += [name for name in made.parameters if name in changed and name not in names]
+    order = {name: place for place, name in enumerate(_stored_in_order(reading.tree))}
+    names.sort(key=lambda name: order.get(name, -1))
+    known = [*names, *made.parameters]
+    after = plan_cell(f"{reading.text.source}\n({', '.join(names)},)", known) if names else plan
+    unsure = frozenset(names) & frozenset(after.inputs) - made.parameters.keys() - set(plan.only_defined)
+    return tuple(names), unsure
+
+
+def _stored_in_order(tree: ast.Module) -> Iterator[str]:
+    seen = set()
+    for statement in tree.body:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id not in seen:
+                seen.add(node.id)
+                yield node.id
+
+
+def _stored(node: ast.AST) -> set[str]:
+    found = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, (ast.Store, ast.Del))}
+    found |= {n.name for n in ast.walk(node) if isinstance(n, ast.ExceptHandler) and n.name}
+    return found
+
+
+def _names_in(tree: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def _text(statement: Statement) -> str:
+    return f"{statement.kind} {ast.dump(statement.node)}"
+
+
+def _says_local(statement: Statement) -> bool:
+    return isinstance(statement.node, _DEFINITIONS) and bool(statement.node.decorator_list)
