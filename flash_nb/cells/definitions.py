@@ -221,7 +221,7 @@ def _names(node: ast.stmt, flags: int) -> _Names:
 
 
 def _compiled(node: ast.stmt, flags: int) -> CodeType:
-    return compile(
+    code: CodeType = compile(
         ast.Module([node], []),
         "<definition>",
         "exec",
@@ -229,6 +229,7 @@ def _compiled(node: ast.stmt, flags: int) -> CodeType:
         dont_inherit=True,  # this module's own future imports
         optimize=0,  # keeps the names in assertions, whatever this process does
     )
+    return code
 
 
 def _nested(code: CodeType) -> Iterator[CodeType]:

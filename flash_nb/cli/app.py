@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flash_nb.cli import build, cache, check, config, demo, endpoints, engine, init, login
+from flash_nb.cli import build, cache, check, config, demo, endpoints, engine, export, init, login
 from flash_nb.cli.run import run as run_project
 from flash_nb.errors import FlashError
 from flash_nb.version import __version__
@@ -24,6 +24,8 @@ app.add_typer(engine.app, name="engine")
 app.add_typer(cache.app, name="cache")
 app.command("build")(build.build)
 app.command("check")(check.check)
+app.command("export")(export.export)
+app.command("diff")(export.diff)
 app.command("demo")(demo.demo)
 app.command("init")(init.init)
 app.command("run")(run_project)

@@ -54,8 +54,17 @@ class Report:
 def check(
     notebook: Annotated[Path, typer.Argument(help="A notebook file.", metavar="NOTEBOOK.ipynb")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    drift: Annotated[
+        bool, typer.Option("--drift", help="Also compare it with the projects exported from it.")
+    ] = False,
+    project: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The project; default: those found near the notebook.")
+    ] = None,
 ) -> None:
-    """Check every cell of a notebook without running it; status 1 if something would surely fail."""
+    """Check every cell of a notebook without running it; status 1 if something would surely fail.
+
+    With --drift it is 1 too if a project no longer is what an export of the notebook would make.
+    """
     from flash_nb.sdk.check import check_notebook
     from flash_nb.sdk.notebook_file import read_cells
 
@@ -66,7 +75,12 @@ def check(
         typer.echo(to_json(report))
     else:
         show(report, Console(highlight=False))
-    if report.has_errors:
+    drifts = False
+    if drift or project is not None:
+        from flash_nb.cli.export import check_drift
+
+        drifts = check_drift(notebook, project, Console(highlight=False, stderr=as_json))
+    if report.has_errors or drifts:
         raise typer.Exit(1)
 
 

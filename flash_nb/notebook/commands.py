@@ -23,7 +23,7 @@ from typer.main import get_command
 from flash_nb.cli.app import app as cli
 from flash_nb.cli.config import AsJson, Name, Value, show
 from flash_nb.errors import FlashError, did_you_mean
-from flash_nb.notebook import build, check, choosing, cost, jobs, nested, preview
+from flash_nb.notebook import build, check, choosing, cost, export, jobs, nested, preview
 from flash_nb.sdk.session import current_session
 from flash_nb.settings import BACKENDS
 
@@ -69,6 +69,8 @@ for _command in (
     jobs.attach,
     build.build,
     check.check,
+    export.export,
+    export.diff,
     cost.cost,
     choosing.use,
     choosing.pick,

@@ -34,7 +34,7 @@ stands against an export, as does a name that is something else at the first cal
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flash_nb.cells.magic_line import MAGICS
@@ -75,7 +75,7 @@ class Export:
     functions: tuple[Exported, ...]
     left_out: tuple[Trouble, ...] = ()
     notes: tuple[str, ...] = ()
-    cells: Mapping[str, int] = frozenset()  # type: ignore[assignment]  # replaced below
+    cells: Mapping[str, int] = field(default_factory=dict)
 
 
 def export(
@@ -160,7 +160,9 @@ class _Draft:
         found = []
         for origin in self.origins.found:
             try:
-                found.append(Work(origin, slice_of(self.program, origin, self.target, folder=folder), origin.name))
+                found.append(
+                    Work(origin, slice_of(self.program, origin, self.target, folder=folder), origin.name)
+                )
             except TroubleError as error:
                 self._troubles += error.troubles
         taken = {*self.program.names, *(work.name for work in found)}
@@ -248,7 +250,9 @@ class _Draft:
 
     def in_order(self) -> list[Trouble]:
         """Return what stands against the export, each once, by cell."""
-        place = {place_of(self.program.name, cell, 0).file: number for number, cell in enumerate(self._cells())}
+        place = {
+            place_of(self.program.name, cell, 0).file: number for number, cell in enumerate(self._cells())
+        }
 
         def order(trouble: Trouble) -> tuple[int, int]:
             if trouble.place is None:

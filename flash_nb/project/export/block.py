@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 _BEGIN = re.compile(r"^(?:# %%|<!--) flash (?P<notebook>.+)#(?P<id>\S+) (?P<digest>[0-9a-f]{12})(?: -->)?$")
@@ -150,11 +150,3 @@ def merged(old: Parsed, new: Sequence[Block], *, name: str) -> str:
 def _own(texts: Sequence[str]) -> str:
     """Join what a user wrote, without the blank lines around it."""
     return "\n\n".join(text.strip("\n").rstrip() for text in texts if text.strip())
-
-
-def every_edit(files: Mapping[str, Parsed]) -> Iterator[tuple[str, Found]]:
-    """Yield the blocks that somebody has changed, each with its file."""
-    for name, parsed in sorted(files.items()):
-        for each in parsed.found:
-            if each.is_edited:
-                yield name, each

@@ -7,6 +7,7 @@ inside a text of several lines are never indented: they are its value.
 from __future__ import annotations
 
 import ast
+import copy
 import io
 import tokenize
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -62,9 +63,9 @@ def reading_functions(node: Definition, flags: int) -> Iterator[tuple[ast.AST, f
 
 def _bare(node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.stmt:
     """Return a function without decorators: they may hold lambdas that read names."""
-    made = type(node)(**{field: getattr(node, field, None) for field in node._fields})
+    made = copy.copy(node)
     made.decorator_list = []
-    return ast.copy_location(made, node)
+    return made
 
 
 def _declared_global(node: ast.AST) -> set[str]:
@@ -146,7 +147,11 @@ def without_decorator(source: str, is_ours: Callable[[ast.expr], bool], instead:
 
 def is_docstring(node: ast.stmt) -> bool:
     """Tell whether a statement is a text that stands alone."""
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
 
 
 def as_function_body(source: str, *, value: str, own: Collection[str]) -> tuple[str, tuple[str, ...]]:

@@ -126,7 +126,7 @@ def value_of(node: ast.expr, bound: Callable[[str], ast.expr | None]) -> Any:
             first, second = value_of(left, bound), value_of(right, bound)
             if type(first) is not type(second) or not isinstance(first, (str, list, tuple, int, float)):
                 raise ValueError(ast.unparse(node))
-            return first + second  # type: ignore[operator]
+            return first + second
         case ast.List(elts=parts):
             return [value_of(each, bound) for each in parts]
         case ast.Tuple(elts=parts):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import importlib.metadata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from flash_nb.cells.requirements import requirement_name
 from flash_nb.project.export.block import Block
@@ -49,7 +51,11 @@ class Exported:
 
 
 def other_files(
-    notebook: str, modules: Sequence[Module], exported: Sequence[Exported], texts: Iterable[str], target: Target
+    notebook: str,
+    modules: Sequence[Module],
+    exported: Sequence[Exported],
+    texts: Iterable[str],
+    target: Target,
 ) -> Mapping[str, tuple[Block, ...]]:
     """Return the files of a project that are not of one endpoint.
 
@@ -136,7 +142,9 @@ def _given(parameters: Sequence[Parameter]) -> str:
     unknown = [f'"{one.name}": {one.name}' for one in by_name if one.is_optional and not one.default]
     parts = [*by_place, *known]
     if unknown:
-        parts.append(f"**{{name: value for name, value in {{{', '.join(unknown)}}}.items() if value is not None}}")
+        parts.append(
+            f"**{{name: value for name, value in {{{', '.join(unknown)}}}.items() if value is not None}}"
+        )
     return ", ".join(parts)
 
 
@@ -146,21 +154,35 @@ def _given(parameters: Sequence[Parameter]) -> str:
 def _requirements(works: Sequence[Work], target: Target) -> str:
     modules = sorted({module for work in works for module in work.slice.modules})
     written = list(dict.fromkeys(text for work in works for text in work.origin.dependencies))
-    wanted = list(requirements_of(modules, written))
     lines, remarks = [], []
-    for text in wanted:
+    for text in map(_pinned, requirements_of(modules, written)):
         name = requirement_name(text)
         if target.is_official and name in GPU_IMAGE_PACKAGES and not _on_cpu(works, name):
             remarks.append(f"# {name} is in the images with a GPU: not installed again.")
             continue
-        if text not in written and not Requirement(text).specifier and not Requirement(text).url:
-            remarks.append(f"# {name} is not installed where this was exported: name the version that you mean.")
+        if not Requirement(text).specifier and not Requirement(text).url:
+            remarks.append(
+                f"# {name} is not installed where this was exported: name the version that you mean."
+            )
         lines.append(text)
     if target.is_official:
         lines.append(f"runpod-flash=={OFFICIAL_VERSION}")
     if not any(requirement_name(text) == "fastapi" for text in lines):
         lines.append("fastapi" if target.is_official else requirements_of(["fastapi"], ())[0])
     return "\n".join([*sorted(lines, key=requirement_name), *sorted(remarks)])
+
+
+def _pinned(text: str) -> str:
+    """Return a requirement in the version that is installed here, if it names none and there is one."""
+    wanted = Requirement(text)
+    if wanted.specifier or wanted.url:
+        return text
+    try:
+        version = importlib.metadata.version(wanted.name)
+    except importlib.metadata.PackageNotFoundError:
+        return text
+    wanted.specifier = SpecifierSet(f"=={version.partition('+')[0]}")
+    return str(wanted)
 
 
 def _on_cpu(works: Sequence[Work], package: str) -> bool:
@@ -189,15 +211,14 @@ def _readme(notebook: str, exported: Sequence[Exported], target: Target) -> str:
         f"| `{each.name}` | `{each.file}` | {each.resource} | {f'`{each.route}`' if each.route else ''} |"
         for each in exported
     )
-    flash = "flash" if not target.is_official else "flash"
     again = f"flash export {notebook} DIR" + (" --target runpod-flash" if target.is_official else "")
     return (
         f"# {notebook.removesuffix('.ipynb')}\n\n"
         f"Exported from `{notebook}`. Each endpoint is a file, and each function is a function of the notebook "
         "or one of its cells.\n\n"
         f"| function | file | endpoint | route |\n|---|---|---|---|\n{rows}\n\n"
-        f"```sh\npip install -r requirements.txt\n{flash} run      # serve main.py on this machine\n"
-        f"{flash} build    # make .flash/artifact.tar.gz\n{again}  # after a change of the notebook\n```\n\n"
+        f"```sh\npip install -r requirements.txt\nflash run      # serve main.py on this machine\n"
+        f"flash build    # make .flash/artifact.tar.gz\n{again}  # after a change of the notebook\n```\n\n"
         "What stands between `# %% flash …` and `# %% end` belongs to the notebook: change it there. "
         "Everything else is yours and stays." + _rule(exported, target)
     )
@@ -221,10 +242,3 @@ def crowded_endpoints(exported: Sequence[Exported]) -> Mapping[str, Sequence[str
         if each.kind != "route":
             found.setdefault(each.resource, []).append(each.name)
     return {name: functions for name, functions in found.items() if len(functions) > 1}
-
-
-def every_route(exported: Iterable[Exported]) -> Iterator[str]:
-    """Yield the routes of load-balanced endpoints."""
-    for each in exported:
-        if each.kind == "route":
-            yield each.route

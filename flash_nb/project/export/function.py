@@ -86,7 +86,9 @@ def text_of(program: Program, work: Work, resource: Declaration, target: Target)
     )
 
 
-def carried_text(program: Program, statement: Statement, inside: Mapping[str, Sequence[str]], target: Target) -> str:
+def carried_text(
+    program: Program, statement: Statement, inside: Mapping[str, Sequence[str]], target: Target
+) -> str:
     """Return a statement that a function needs, as it stands in a module."""
     value = statement.value
     if statement.kind == "constant" and value is not None:
@@ -95,9 +97,7 @@ def carried_text(program: Program, statement: Statement, inside: Mapping[str, Se
             return f"{name} = {ast.unparse(from_environment(name))}".replace("'", '"')
     if statement.kind != "definition":
         return statement.source
-    text = with_prelude(
-        statement.source, statement.flags, lambda reads: _lines(inside, reads, target)
-    )
+    text = with_prelude(statement.source, statement.flags, lambda reads: _lines(inside, reads, target))
     return without_decorator(text, lambda each: is_remote_decorator(program, statement, each), "")
 
 
@@ -233,7 +233,9 @@ def _annotation(argument: ast.arg) -> str:
     names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
     plain = (ast.Name, ast.Subscript, ast.Tuple, ast.BinOp, ast.BitOr, ast.Constant, ast.expr_context)
     is_simple = all(isinstance(each, plain) for each in ast.walk(node)) and names <= _SIMPLE
-    is_simple = is_simple and all(each.value is None for each in ast.walk(node) if isinstance(each, ast.Constant))
+    is_simple = is_simple and all(
+        each.value is None for each in ast.walk(node) if isinstance(each, ast.Constant)
+    )
     return text if is_simple else "Any"
 
 
@@ -258,8 +260,14 @@ def _of_cell(program: Program, work: Work, target: Target) -> str:
             ]
         )
     reads = frozenset(work.slice.inside.get(-1, {}))
-    lines = [*_lines(work.slice.inside.get(-1, {}), reads, target), body, *_giving_back(names, unsure, value, key)]
-    signature = ", ".join(f"{each.name}={each.default}" if each.is_optional else each.name for each in parameters)
+    lines = [
+        *_lines(work.slice.inside.get(-1, {}), reads, target),
+        body,
+        *_giving_back(names, unsure, value, key),
+    ]
+    signature = ", ".join(
+        f"{each.name}={each.default}" if each.is_optional else each.name for each in parameters
+    )
     word = "async def" if plan.is_async else "def"
     return f"{word} {work.name}({signature}):\n" + indented("\n".join(lines))
 
@@ -323,5 +331,3 @@ def requirements_of(modules: Sequence[str], written: Sequence[str]) -> tuple[str
         return requirements_for(modules, written)
     except CellError:
         return requirements_for((), written)
-
-

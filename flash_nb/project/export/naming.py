@@ -26,9 +26,9 @@ def function_name(origin: Origin, outputs: Sequence[str], taken: Collection[str]
         taken: Names that mean something else.
         kept: The name that an earlier export gave it; empty if there was none.
     """
-    if kept and kept not in taken:
-        return kept
     name = _base(origin, outputs)
+    if kept not in taken and (kept == name or kept.startswith(f"{name}_")):
+        return kept
     if name not in taken:
         return name
     suffix = re.sub(r"\W+", "_", origin.cell.id).strip("_")[:8].lower()
@@ -55,7 +55,9 @@ def _base(origin: Origin, outputs: Sequence[str]) -> str:
         return "make_" + "_and_".join(name.lower() for name in telling[-_MOST_NAMES:])
     last = cell.reading.tree.body[-1]
     called = [
-        node.func for node in ast.walk(last) if isinstance(node, ast.Call) and not isinstance(node.func, ast.Call)
+        node.func
+        for node in ast.walk(last)
+        if isinstance(node, ast.Call) and not isinstance(node.func, ast.Call)
     ]
     for function in called:
         word = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")

@@ -11,7 +11,14 @@ from flash_nb.cells.reading import Cell
 from flash_nb.project.declared import Trouble, TroubleError
 from flash_nb.project.export.constant import value_of
 from flash_nb.project.export.place import place_of
-from flash_nb.project.export.program import Definition, Program, RemoteCell, Statement, nothing, resource_class
+from flash_nb.project.export.program import (
+    Definition,
+    Program,
+    RemoteCell,
+    Statement,
+    nothing,
+    resource_class,
+)
 from flash_nb.project.export.resource import Declaration, declared, literal, of_cell, of_variable
 
 _DROPPED = frozenset({"local", "strict", "resource_config", "dependencies", "system_dependencies"})
@@ -242,4 +249,3 @@ def _refused(program: Program, statement: Statement, message: str, fix: str) -> 
 def listed(texts: Sequence[str]) -> str:
     """Return texts as a list in Python."""
     return f"[{', '.join(_quoted(text) for text in texts)}]"
-

@@ -25,7 +25,7 @@ import warnings
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from flash_nb import resources
 from flash_nb.cells.definitions import Names, names_of
@@ -371,7 +371,7 @@ class _Choice:
 
     def __init__(self, words: Sequence[str]) -> None:
         self.name = ""
-        self.options: dict[str, object] = {"deps": ""}
+        self.options: dict[str, Any] = {"deps": ""}
         waiting = iter(words)
         for word in waiting:
             option, equals, value = word.partition("=")
@@ -381,7 +381,7 @@ class _Choice:
             value = value if equals else next(waiting, "")
             key = option[2:].replace("-", "_")
             if key in {"gpu", "env"}:
-                self.options[key] = [*self.options.get(key, ()), value]  # type: ignore[misc]
+                self.options[key] = [*self.options.get(key, ()), value]
             elif key in {"gpu_count", "idle"}:
                 self.options[key] = int(value) if value.isdigit() else 0
             else:
@@ -401,7 +401,7 @@ class Lines:
     def first_line(self, node: ast.stmt) -> int:
         """Return the number of the first line of a statement, its decorators included."""
         decorators = getattr(node, "decorator_list", ())
-        line = min([node.lineno, *(each.lineno for each in decorators)])
+        line: int = min([node.lineno, *(each.lineno for each in decorators)])
         while decorators and not self._lines[line - 1].lstrip().startswith("@"):
             line -= 1
         return line
@@ -463,10 +463,9 @@ def nothing(cell: Cell, order: int) -> Statement:
 
 def future_flags(node: ast.ImportFrom) -> int:
     """Return the compiler flags of a ``from __future__ import``."""
-    known = (getattr(__future__, alias.name, None) for alias in node.names)
     flags = 0
-    for feature in known:
-        flags |= getattr(feature, "compiler_flag", 0)
+    for alias in node.names:
+        flags |= int(getattr(getattr(__future__, alias.name, None), "compiler_flag", 0))
     return flags
 
 

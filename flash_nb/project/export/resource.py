@@ -74,10 +74,16 @@ class Declaration:
     def text(self, target: Target) -> str:
         """Return the assignment that declares it."""
         as_typed = self.bound
-        if as_typed is not None and as_typed.value is not None and target.endpoint_name(self.name) == self.name:
+        if (
+            as_typed is not None
+            and as_typed.value is not None
+            and target.endpoint_name(self.name) == self.name
+        ):
             call = as_typed.value
             assert isinstance(call, ast.Call)
-            typed = tuple((word.arg or "", ast.dump(word.value)) for word in call.keywords if word.arg != "name")
+            typed = tuple(
+                (word.arg or "", ast.dump(word.value)) for word in call.keywords if word.arg != "name"
+            )
             ours = tuple((name, ast.dump(value)) for name, value in self.fields)
             named = next(word.value for word in call.keywords if word.arg == "name")
             if (
@@ -141,7 +147,9 @@ def declared(
         )
     plain = _Plain(program, order)
     fields = tuple(
-        (str(word.arg), plain.visit(copy.deepcopy(word.value))) for word in call.keywords if word.arg != "name"
+        (str(word.arg), plain.visit(copy.deepcopy(word.value)))
+        for word in call.keywords
+        if word.arg != "name"
     )
     return Declaration(name, variable or variable_of(name), cls, fields, order, bound)
 
@@ -278,7 +286,9 @@ def _unparsed(node: ast.expr) -> str:
     text = ast.unparse(node)
     as_written = re.sub(r"'([^'\"\\]*)'", r'"\1"', text)  # with the quotes that most code has
     try:
-        same = ast.dump(ast.parse(as_written, mode="eval").body) == ast.dump(ast.parse(text, mode="eval").body)
+        same = ast.dump(ast.parse(as_written, mode="eval").body) == ast.dump(
+            ast.parse(text, mode="eval").body
+        )
     except SyntaxError:
         return text
     return as_written if same else text

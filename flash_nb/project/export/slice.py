@@ -154,7 +154,9 @@ class _Slicer:
         program = self._program
         if self._only_defines and (own := self._in_own_cell(name)) is not None:
             return own
-        found = {id(bound): bound for place in self._origin.places if (bound := program.in_force(name, place))}
+        found = {
+            id(bound): bound for place in self._origin.places if (bound := program.in_force(name, place))
+        }
         if len({_text(bound) for bound in found.values()}) > 1:
             first, last, *_ = sorted(found.values(), key=lambda each: each.order)
             where = " and ".join(f"cell {each.cell.number}, line {each.line}" for each in (first, last))
@@ -284,19 +286,7 @@ class _Slicer:
         self._note_modules(self._at(), reading.tree)
         self._check_tree(reading.tree, self._at(), options.allowed_secrets)
         self.made.secrets = frozenset(options.allowed_secrets)
-        for name in ast.walk(reading.tree):
-            if isinstance(name, ast.ImportFrom) and any(alias.name == "*" for alias in name.names):
-                self._refuse_line(
-                    name.lineno,
-                    f"{self._label} imports * from {name.module}: a function cannot",
-                    "name what it imports",
-                )
-            if isinstance(name, ast.Name) and name.id in {"globals", "get_ipython"}:
-                self._refuse_line(
-                    name.lineno,
-                    f"{self._label} uses {name.id}(), which means something else in a function",
-                    "write the names themselves",
-                )
+        self._not_in_a_function(reading.tree)
         inputs = plan.inputs if options.inputs is None else options.inputs
         ordered = [name for name in plan.reads if name in inputs]
         for name in [*ordered, *(name for name in inputs if name not in ordered)]:
@@ -320,6 +310,16 @@ class _Slicer:
                 )
         read_names = _names_in(reading.tree)
         self.made.provided |= (PROVIDED_NAMES & read_names) - {"__annotations__", "__builtins__"}
+
+    def _not_in_a_function(self, tree: ast.Module) -> None:
+        """Refuse what a cell may do and a function may not."""
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
+                message = f"{self._label} imports * from {node.module}: a function cannot"
+                self._refuse_line(node.lineno, message, "name what it imports")
+            if isinstance(node, ast.Name) and node.id in {"globals", "get_ipython"}:
+                message = f"{self._label} uses {node.id}(), which means something else in a function"
+                self._refuse_line(node.lineno, message, "write the names themselves")
 
     def _input(self, name: str, bound: Statement | None, plan: CellPlan) -> None:
         if bound is None or bound.kind in {"run", "constant"}:
@@ -434,7 +434,9 @@ class _Slicer:
     def _refuse(self, reader: Statement, name: str, message: str, fix: str) -> None:
         own = self._origin.statement
         if own is not None and reader is not own and isinstance(reader.node, _DEFINITIONS):
-            message = message.replace(f"{self._label} reads", f"{self._label} needs {reader.node.name}, which reads", 1)
+            message = message.replace(
+                f"{self._label} reads", f"{self._label} needs {reader.node.name}, which reads", 1
+            )
         line = line_reading(reader.node, name)
         self.troubles.append(Trouble(place_of(self._program.name, reader.cell, line), message, fix))
 
@@ -485,7 +487,9 @@ def _stored_in_order(tree: ast.Module) -> Iterator[str]:
 
 
 def _stored(node: ast.AST) -> set[str]:
-    found = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, (ast.Store, ast.Del))}
+    found = {
+        n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, (ast.Store, ast.Del))
+    }
     found |= {n.name for n in ast.walk(node) if isinstance(n, ast.ExceptHandler) and n.name}
     return found
 
