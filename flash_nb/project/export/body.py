@@ -179,6 +179,9 @@ def as_function_body(source: str, *, value: str, own: Collection[str]) -> tuple[
             edits.append((node.lineno, node.col_offset, node.end_col_offset or 0, "pass"))
             for number in range(node.lineno + 1, (node.end_lineno or node.lineno) + 1):
                 lines[number - 1] = ""
+    for node in tree.body:  # what ``%pip install`` has become
+        if isinstance(node, ast.Pass) and len(tree.body) > 1 and lines[node.lineno - 1].strip() == "pass":
+            lines[node.lineno - 1] = ""
     if value:
         last = tree.body[-1]
         edits.append((last.lineno, last.col_offset, last.col_offset, f"{value} = "))

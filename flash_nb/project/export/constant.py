@@ -7,7 +7,7 @@ judged there. What decides is what is called.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from flash_nb import resources
@@ -148,12 +148,13 @@ def _is_hashable(value: Any) -> bool:
     return value is None or isinstance(value, (bool, int, float, complex, str, bytes))
 
 
-def changed_names(tree: ast.AST, *, calls: bool = False) -> frozenset[str]:
+def changed_names(tree: ast.AST, *, modules: Collection[str] | None = None) -> frozenset[str]:
     """Return the names whose values a piece of code changes in place, as far as its text shows.
 
     Args:
         tree: The code; functions that it defines count too.
-        calls: Also what is handed to a function whose result is dropped, as in ``shuffle(cards)``.
+        modules: Names that are imported. If given, what a call may change counts too whose result is
+            dropped: ``shuffle(cards)``, ``random.shuffle(cards)`` and ``cards.shuffle()`` change the cards.
     """
     found: set[str] = set()
     for node in ast.walk(tree):
@@ -164,8 +165,12 @@ def changed_names(tree: ast.AST, *, calls: bool = False) -> frozenset[str]:
                 found |= _root(target)
             case ast.Call(func=ast.Attribute(value=value, attr=attribute)) if attribute in _CHANGING:
                 found |= _root(value)
-            case ast.Expr(value=ast.Call(func=function, args=arguments)) if calls and not _shows(function):
-                found |= {each.id for each in arguments if isinstance(each, ast.Name)}
+            case ast.Expr(value=ast.Call(func=function, args=arguments)) if modules is not None:
+                of = _root(function)
+                if isinstance(function, ast.Attribute) and not of & set(modules):
+                    found |= of
+                elif not _shows(function):
+                    found |= {each.id for each in arguments if isinstance(each, ast.Name)}
     return frozenset(found)
 
 

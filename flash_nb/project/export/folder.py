@@ -278,10 +278,14 @@ def compare(
 
 
 def projects_of(notebook: Path) -> Sequence[Path]:
-    """Return the folders of projects that were exported from a notebook: beside it, or below."""
+    """Return the folders of projects that were exported from a notebook.
+
+    They are looked for below its folder, and beside that where a repository or a package is around.
+    """
     beside = notebook.resolve().parent
     near = [*_folders(beside), *(inner for each in _folders(beside) for inner in _folders(each))]
-    near += [each for each in _folders(beside.parent) if each != beside]
+    if any((beside.parent / name).exists() for name in (".git", "pyproject.toml")):
+        near += [each for each in _folders(beside.parent) if each != beside]
     return [each for each in near if notebook.name in _notebooks(each)]
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from flash_nb.cells.definitions import names_of
 from flash_nb.cells.magic_line import digest
-from flash_nb.cells.plan import plan_cell
+from flash_nb.cells.plan import PROVIDED_NAMES, plan_cell
 from flash_nb.cells.reading import Cell
 from flash_nb.project.declared import Place, Trouble, TroubleError
 from flash_nb.project.export.block import Block
-from flash_nb.project.export.body import import_order
+from flash_nb.project.export.body import import_order, line_reading
 from flash_nb.project.export.function import Work, carried_text, for_target, text_of
 from flash_nb.project.export.place import place_of
-from flash_nb.project.export.program import Program, Statement
+from flash_nb.project.export.program import Program, Statement, parsed
 from flash_nb.project.export.resource import Declaration, is_secret
 from flash_nb.project.export.target import Target
 
@@ -71,6 +73,7 @@ class _Parts:
         self.texts: dict[int, tuple[Cell, str, str]] = {}
         self.eager: dict[str, tuple[str, ...]] = {}
         self.provided: set[str] = set()
+        self.absent: set[str] = set()
         self.flags = 0
         self.troubles: list[Trouble] = []
         self._program, self._module, self._target = program, module, target
@@ -84,6 +87,7 @@ class _Parts:
             made = work.slice
             self._carried |= made.carried
             self.provided |= made.provided
+            self.absent |= made.absent
             self._merge(made.eager, self.eager, work)
             for order, lines in made.inside.items():
                 if order >= 0:
@@ -178,7 +182,7 @@ def blocks_of(program: Program, module: Module, target: Target, ids: Mapping[int
     for number, texts in by_cell.items():
         made.append(Block(program.name, ids[number], _safe(_joined(texts))))
     whole = "\n\n\n".join(block.text for block in made)
-    parts.troubles += _judged(whole, module)
+    parts.troubles += _judged(whole, module, parts)
     if parts.troubles:
         raise TroubleError(list(dict.fromkeys(parts.troubles)))
     return tuple(made)
@@ -230,33 +234,28 @@ def _safe(text: str) -> str:
     return re.sub(r"^# %% (?=end$|flash )", "# # %% ", text, flags=re.MULTILINE)
 
 
-def _judged(text: str, module: Module) -> list[Trouble]:
-    """Find what a module reads and does not have: the compiler and the walk of cells are the judges."""
+def _judged(text: str, module: Module, parts: _Parts) -> list[Trouble]:
+    """Find what a module reads and does not have: the compiler is the judge."""
     try:
-        plan = plan_cell(text)
+        tree = parsed(text)
+        read = [(node, names_of(node, flags=parts.flags)) for node in tree.body]
+        plan_cell(text)
     except SyntaxError as error:
         said = f"what would be exported is not Python: {error.msg}"
         return [Trouble(Place(module.file, error.lineno or 1), said, "say so: it is a defect of the export")]
-    lines = text.split("\n")
+    there = {*dir(builtins), *PROVIDED_NAMES, *parts.absent}
+    everything = there.union(*(names.binds for _, names in read))
     found = []
-    for read in plan.reads.values():
-        if read.guarded:
-            continue
-        function = next(
-            (
-                match[1]
-                for line in reversed(lines[: read.line])
-                if (match := re.match(r"(?:async )?(?:def|class) (\w+)", line))
-            ),
-            module.file,
-        )
-        found.append(
-            Trouble(
-                Place(module.file, read.line),
-                f"{function} would read {read.name}, which its module does not have",
-                "define it in the same cell, or pass it as an argument",
+    for node, names in read:
+        for name in sorted((names.eager - there) | (names.lazy - everything)):
+            found.append(
+                Trouble(
+                    Place(module.file, line_reading(node, name)),
+                    f"{getattr(node, 'name', module.file)} would read {name}, which its module does not have",
+                    "define it in the same cell, or pass it as an argument",
+                )
             )
-        )
+        there |= names.binds
     return found
 
 

@@ -14,18 +14,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flash_nb.cells.definitions import names_of
 from flash_nb.cells.plan import PROVIDED_NAMES, CellPlan, plan_cell
 from flash_nb.cells.preflight import import_lines
 from flash_nb.cells.secret import form_of, says_secret
 from flash_nb.errors import did_you_mean
 from flash_nb.project.declared import Trouble, TroubleError
 from flash_nb.project.export.body import line_reading, reading_functions
-from flash_nb.project.export.constant import FLASH, changed_names
+from flash_nb.project.export.constant import FLASH, changed_names, is_immutable
 from flash_nb.project.export.imported import imported
 from flash_nb.project.export.origin import Origin
 from flash_nb.project.export.place import place_of
 from flash_nb.project.export.program import Program, Statement
-from flash_nb.project.export.resource import is_secret
+from flash_nb.project.export.resource import is_secret, literal
 from flash_nb.project.export.target import Target
 from flash_nb.resources import __all__ as RESOURCE_NAMES  # noqa: N812 - a constant
 from flash_nb.sdk.dependencies import unprovided
@@ -48,6 +49,7 @@ class Slice:
             the function itself by -1.
         siblings: Functions of its own cell that are remote too, and that it calls as plain ones.
         provided: Names that a worker gives a cell, such as ``display``.
+        absent: Names that exist nowhere, and that its code expects to be so.
         parameters: Of a cell: the values that it reads.
         secrets: Of these, those that must not be written.
         modules: What it imports, each with where it does.
@@ -60,6 +62,7 @@ class Slice:
     inside: dict[int, dict[str, tuple[str, ...]]] = field(default_factory=dict)
     siblings: dict[int, Statement] = field(default_factory=dict)
     provided: set[str] = field(default_factory=set)
+    absent: set[str] = field(default_factory=set)
     parameters: dict[str, Statement | None] = field(default_factory=dict)
     secrets: frozenset[str] = frozenset()
     modules: dict[str, tuple[Statement, int]] = field(default_factory=dict)
@@ -95,6 +98,7 @@ class _Slicer:
         self._origin = origin
         self._target = target
         self._waiting: list[tuple[Statement, int]] = []
+        self._bound_in_cell: frozenset[str] = frozenset()
         self._only_defines = origin.remote_cell is not None and origin.kind != "cell"
 
     def run(self) -> None:
@@ -109,6 +113,8 @@ class _Slicer:
         while self._waiting:
             statement, key = self._waiting.pop()
             self._reads(statement, key)
+        for name in self.made.when_run.keys() & self.made.parameters.keys():
+            del self.made.parameters[name]  # its functions read it too: one value for all
 
     # --- names ----------------------------------------------------------------------------------
 
@@ -123,6 +129,13 @@ class _Slicer:
         inside = self._inside(statement)
         for name in sorted(names.lazy - own):
             bound = self._lazily_bound(name, statement)
+            if name in self._bound_in_cell and (bound is None or bound.kind != "import"):
+                self._refuse(
+                    statement,
+                    name,
+                    f"the cell binds or changes {name}, which {getattr(node, 'name', 'a function')} reads",
+                    f"pass {name} as an argument",
+                )
             self._need(name, statement, bound, key, eager=name not in inside)
 
     def _without_ours(self, statement: Statement) -> frozenset[str]:
@@ -197,7 +210,9 @@ class _Slicer:
             self.made.eager[name] = (f"from flash_nb import {name}",)
         elif name in self._declared_import():
             self.made.eager[name] = (f"import {name}",)
-        elif not self._may_be_absent(name, reader):
+        elif self._may_be_absent(name, reader):
+            self.made.absent.add(name)
+        else:
             near = did_you_mean(name, self._program.names)
             self._refuse(
                 reader,
@@ -283,6 +298,8 @@ class _Slicer:
         hidden = frozenset(name for name in _names_in(reading.tree) if self._above(name))
         plan = plan_cell(reading.text.source, above | hidden | set(reading.item_names))
         self.made.plan = plan
+        changed = changed_names(reading.tree, modules=self._modules_of(plan))
+        self._bound_in_cell = frozenset(changed.union(*(s.binds for s in map(names_of, reading.tree.body))))
         self._note_modules(self._at(), reading.tree)
         self._check_tree(reading.tree, self._at(), options.allowed_secrets)
         self.made.secrets = frozenset(options.allowed_secrets)
@@ -310,6 +327,12 @@ class _Slicer:
                 )
         read_names = _names_in(reading.tree)
         self.made.provided |= (PROVIDED_NAMES & read_names) - {"__annotations__", "__builtins__"}
+
+    def _modules_of(self, plan: CellPlan) -> frozenset[str]:
+        """Return the names of modules in a cell."""
+        bound = ((name, self._program.in_force(name, self._origin.order)) for name in plan.reads)
+        found = {name for name, each in bound if each is not None and each.kind == "import"}
+        return frozenset(found.union(plan.only_imported))
 
     def _not_in_a_function(self, tree: ast.Module) -> None:
         """Refuse what a cell may do and a function may not."""
@@ -455,7 +478,7 @@ def is_remote_decorator(program: Program, statement: Statement, decorator: ast.e
     return last == "remote" and package.partition(".")[0] in FLASH
 
 
-def returned(origin: Origin, made: Slice) -> tuple[tuple[str, ...], frozenset[str]]:
+def returned(program: Program, origin: Origin, made: Slice) -> tuple[tuple[str, ...], frozenset[str]]:
     """Return what the function of a cell gives back, and which of that may not exist at its end."""
     cell, plan = origin.remote_cell, made.plan
     assert cell is not None
@@ -467,7 +490,8 @@ def returned(origin: Origin, made: Slice) -> tuple[tuple[str, ...], frozenset[st
         dropped |= set(plan.only_defined)
     names = [name for name in outputs if name not in dropped]
     if reading.items is None and options.outputs is None:
-        changed = changed_names(reading.tree, calls=True)
+        modules = {*made.inside.get(-1, ()), *plan.only_imported}
+        changed = changed_names(reading.tree, modules=modules) - _immutable(program, made)
         names += [name for name in made.parameters if name in changed and name not in names]
     order = {name: place for place, name in enumerate(_stored_in_order(reading.tree))}
     names.sort(key=lambda name: order.get(name, -1))
@@ -475,6 +499,18 @@ def returned(origin: Origin, made: Slice) -> tuple[tuple[str, ...], frozenset[st
     after = plan_cell(f"{reading.text.source}\n({', '.join(names)},)", known) if names else plan
     unsure = frozenset(names) & frozenset(after.inputs) - made.parameters.keys() - set(plan.only_defined)
     return tuple(names), unsure
+
+
+def _immutable(program: Program, made: Slice) -> frozenset[str]:
+    """Return the parameters whose values cannot change."""
+    found = set()
+    for name, bound in made.parameters.items():
+        value = bound.value if bound is not None and bound.kind == "constant" else None
+        if bound is not None and value is not None:
+            at = bound.order
+            if is_immutable(value, lambda each, at=at: literal(program, each, at)):  # type: ignore[misc]
+                found.add(name)
+    return frozenset(found)
 
 
 def _stored_in_order(tree: ast.Module) -> Iterator[str]:
