@@ -13,7 +13,7 @@ import dis
 import inspect
 import io
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from types import CodeType
@@ -82,18 +82,17 @@ class Names:
         return self.eager | self.lazy | self.hints
 
 
-def names_of(node: ast.stmt, *, flags: int = 0) -> Names:
-    """Return the names that a statement reads and binds, as if it stood alone.
+def names_of(*nodes: ast.stmt, flags: int = 0) -> Names:
+    """Return the names that statements of the top level read and bind, as if they stood alone.
+
+    What is read by functions and classes counts even if a statement above binds it.
 
     Args:
-        node: A statement of the top level.
+        nodes: The statements.
         flags: As of `find_definitions`.
     """
-    names = _names(node, flags)
-    code = _compiled(node, flags)
-    binds = {i.argval for i in dis.get_instructions(code) if i.opname == "STORE_NAME"}
-    for nested in _nested(code):
-        binds.update(i.argval for i in dis.get_instructions(nested) if i.opname == "STORE_GLOBAL")
+    binds: set[str] = set()
+    names = _names(nodes, flags, binds)
     return Names(
         frozenset(names["eager"]),
         frozenset(names["lazy"]),
@@ -138,7 +137,7 @@ def without_decorators(definition: Definition, matches: Callable[[ast.expr], boo
             if matches(decorator):
                 lines[start - 1 : end - 1] = ["\n"] * (end - start)
         node.decorator_list = [decorator for decorator in node.decorator_list if not matches(decorator)]
-        names = _names(node, definition.flags)
+        names = _names([node], definition.flags)
     return replace(
         definition,
         source="".join(lines),
@@ -161,7 +160,7 @@ def names_remote(decorator: ast.expr) -> bool:
 def _describe(node: _Node, lines: list[str], flags: int) -> Definition:
     first = _at_sign(node.decorator_list[0], lines) if node.decorator_list else node.lineno
     last = node.end_lineno or node.lineno
-    names = _names(node, flags)
+    names = _names([node], flags)
     return Definition(
         name=node.name,
         kind="class" if isinstance(node, ast.ClassDef) else "function",
@@ -211,42 +210,34 @@ def _imports(node: _Node) -> Iterator[str]:
             yield child.module
 
 
-def _names(node: ast.stmt, flags: int) -> _Names:
-    """Return the names that a definition reads, by when it reads them."""
-    names = _compiled_names(node, flags)
+def _names(nodes: Sequence[ast.stmt], flags: int, binds: set[str] | None = None) -> _Names:
+    """Return the names that a definition reads, by when it reads them; add those that it binds to `binds`."""
+    binds = set() if binds is None else binds
+    names = _compiled_names(nodes, flags, binds)
     if flags & _POSTPONED:  # the annotations became strings: compile again, as if they had not
-        evaluated = _compiled_names(node, flags & ~_POSTPONED)
+        evaluated = _compiled_names(nodes, flags & ~_POSTPONED, binds)
         names["hint"] |= set().union(*evaluated.values()) - names["eager"] - names["lazy"]
     return names
 
 
-def _compiled(node: ast.stmt, flags: int) -> CodeType:
-    code: CodeType = compile(
-        ast.Module([node], []),
+def _compiled_names(nodes: Sequence[ast.stmt], flags: int, binds: set[str]) -> _Names:
+    code = compile(
+        ast.Module([*nodes], []),
         "<definition>",
         "exec",
         flags=flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,  # a default may await
         dont_inherit=True,  # this module's own future imports
         optimize=0,  # keeps the names in assertions, whatever this process does
     )
-    return code
-
-
-def _nested(code: CodeType) -> Iterator[CodeType]:
-    for const in code.co_consts:
-        if isinstance(const, CodeType):
-            yield const
-            yield from _nested(const)
-
-
-def _compiled_names(node: ast.stmt, flags: int) -> _Names:
-    code = _compiled(node, flags)
     names: _Names = {"eager": set(), "lazy": set(), "hint": set()}
-    _collect(code, "eager", names)
+    bound, declared = _collect(code, "eager", names)
+    binds |= bound | declared
     return {when: found - _ALWAYS_THERE for when, found in names.items()}
 
 
-def _collect(code: CodeType, when: _When, names: _Names, class_names: Collection[str] = ()) -> None:
+def _collect(
+    code: CodeType, when: _When, names: _Names, class_names: Collection[str] = ()
+) -> tuple[set[str], set[str]]:
     """Add the names that `code`, which runs at `when`, and the code nested in it read as globals.
 
     Args:
@@ -254,8 +245,13 @@ def _collect(code: CodeType, when: _When, names: _Names, class_names: Collection
         when: When it runs.
         names: Where they are added.
         class_names: Names of the class around it, which type parameters and annotations see.
+
+    Returns:
+        The names that it binds itself, outside of functions, and those of the module that it, or what is
+        nested in it, binds by ``global``.
     """
     bound: set[str] = set()
+    declared: set[str] = set()
     for instruction in dis.get_instructions(code):
         name = instruction.argval
         match instruction.opname:
@@ -267,9 +263,12 @@ def _collect(code: CodeType, when: _When, names: _Names, class_names: Collection
                 names[when].add(name)
             case "STORE_NAME":
                 bound.add(name)
+            case "STORE_GLOBAL":
+                declared.add(name)
     for nested in code.co_consts:
         if isinstance(nested, CodeType):
-            _collect(nested, _runs(nested, when), names, bound)
+            declared |= _collect(nested, _runs(nested, when), names, bound)[1]
+    return bound, declared
 
 
 def _runs(nested: CodeType, around: _When) -> _When:

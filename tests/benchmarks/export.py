@@ -42,7 +42,9 @@ def main() -> list[tuple[str, float, float]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "project"
         export_to(path, "a.ipynb", cells)
-        rows.append(("diff 500 cells", _median(lambda: drift_of(*compare(path, "a.ipynb", cells))), ALLOWED_S))
+        rows.append(
+            ("diff 500 cells", _median(lambda: drift_of(*compare(path, "a.ipynb", cells))), ALLOWED_S)
+        )
     return rows
 
 

@@ -55,10 +55,19 @@ def builder(request):
 def build(flash: Path, project: Path) -> dict:
     """Build a project without its packages; return the manifest."""
     (project / "requirements.txt").write_text("")
-    quiet = {"RUNPOD_FLASH_SILENCE_DEPRECATION": "1", "FLASH_NO_UPDATE_CHECK": "1", "HOME": str(project.parent)}
+    quiet = {
+        "RUNPOD_FLASH_SILENCE_DEPRECATION": "1",
+        "FLASH_NO_UPDATE_CHECK": "1",
+        "HOME": str(project.parent),
+    }
     env = {name: value for name, value in environ().items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [flash, "build", "--no-deps"], cwd=project, env=env | quiet, capture_output=True, text=True, check=False
+        [flash, "build", "--no-deps"],
+        cwd=project,
+        env=env | quiet,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, (done.stdout[-3000:], done.stderr[-3000:])
     assert (project / ".flash" / "artifact.tar.gz").stat().st_size > 1000

@@ -172,7 +172,9 @@ class _Draft:
                 continue
             outputs = returned(self.program, work.origin, work.slice)
             own = self.ids[work.origin.cell.number]
-            others = {self._names[other] for other in self.ids.values() if other != own and other in self._names}
+            others = {
+                self._names[other] for other in self.ids.values() if other != own and other in self._names
+            }
             name = function_name(work.origin, outputs[0], taken | others, self._names.get(own, ""))
             taken.add(name)
             self._works.append(replace(work, name=name, outputs=outputs))

@@ -54,7 +54,7 @@ def reading_functions(node: Definition, flags: int) -> Iterator[tuple[ast.AST, f
     """Yield the functions of a definition into which imports can go, with the globals that each reads."""
     if isinstance(node, _FUNCTIONS):
         bare = _bare(node)
-        yield node, names_of(bare, flags=flags).lazy - _declared_global(node)
+        yield node, names_of(bare, flags=flags).lazy - declared_global(node)
         return
     for part in node.body:
         if isinstance(part, (*_FUNCTIONS, ast.ClassDef)):
@@ -68,7 +68,8 @@ def _bare(node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.stmt:
     return made
 
 
-def _declared_global(node: ast.AST) -> set[str]:
+def declared_global(node: ast.AST) -> set[str]:
+    """Return the names that code declares ``global``."""
     return {name for each in ast.walk(node) if isinstance(each, ast.Global) for name in each.names}
 
 

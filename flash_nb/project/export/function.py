@@ -97,11 +97,15 @@ def carried_text(
             return f"{name} = {ast.unparse(from_environment(name))}".replace("'", '"')
     if statement.kind != "definition":
         return statement.source
+    if not inside and not getattr(statement.node, "decorator_list", ()):
+        return statement.source
     text = with_prelude(statement.source, statement.flags, lambda reads: _lines(inside, reads, target))
     return without_decorator(text, lambda each: is_remote_decorator(program, statement, each), "")
 
 
 def _with_imports(program: Program, statement: Statement, made: Slice, key: int, target: Target) -> str:
+    if not made.inside.get(key) and not made.siblings:
+        return statement.source
     siblings = [
         without_decorator(
             with_prelude(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from flash_nb.cells.definitions import names_of
 from flash_nb.cells.magic_line import digest
-from flash_nb.cells.plan import PROVIDED_NAMES, plan_cell
+from flash_nb.cells.plan import PROVIDED_NAMES
 from flash_nb.cells.reading import Cell
 from flash_nb.project.declared import Place, Trouble, TroubleError
 from flash_nb.project.export.block import Block
@@ -238,25 +238,26 @@ def _judged(text: str, module: Module, parts: _Parts) -> list[Trouble]:
     """Find what a module reads and does not have: the compiler is the judge."""
     try:
         tree = parsed(text)
-        read = [(node, names_of(node, flags=parts.flags)) for node in tree.body]
-        plan_cell(text)
+        whole = names_of(*tree.body, flags=parts.flags)
     except SyntaxError as error:
         said = f"what would be exported is not Python: {error.msg}"
         return [Trouble(Place(module.file, error.lineno or 1), said, "say so: it is a defect of the export")]
-    there = {*dir(builtins), *PROVIDED_NAMES, *parts.absent}
-    everything = there.union(*(names.binds for _, names in read))
+    there = {*dir(builtins), *PROVIDED_NAMES, *parts.absent, *whole.binds}
     found = []
-    for node, names in read:
-        for name in sorted((names.eager - there) | (names.lazy - everything)):
-            found.append(
-                Trouble(
-                    Place(module.file, line_reading(node, name)),
-                    f"{getattr(node, 'name', module.file)} would read {name}, which its module does not have",
-                    "define it in the same cell, or pass it as an argument",
-                )
+    for name in sorted((whole.eager | whole.lazy) - there):
+        reader = next(node for node in tree.body if name in _names_in(node))
+        found.append(
+            Trouble(
+                Place(module.file, line_reading(reader, name)),
+                f"{getattr(reader, 'name', module.file)} would read {name}, which its module does not have",
+                "define it in the same cell, or pass it as an argument",
             )
-        there |= names.binds
+        )
     return found
+
+
+def _names_in(tree: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
 def ids_of(cells: Sequence[Cell]) -> dict[int, str]:

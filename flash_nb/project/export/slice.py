@@ -12,6 +12,7 @@ import ast
 import builtins
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from flash_nb.cells.definitions import names_of
@@ -20,7 +21,7 @@ from flash_nb.cells.preflight import import_lines
 from flash_nb.cells.secret import form_of, says_secret
 from flash_nb.errors import did_you_mean
 from flash_nb.project.declared import Trouble, TroubleError
-from flash_nb.project.export.body import line_reading, reading_functions
+from flash_nb.project.export.body import declared_global, line_reading, reading_functions
 from flash_nb.project.export.constant import FLASH, changed_names, is_immutable
 from flash_nb.project.export.imported import imported
 from flash_nb.project.export.origin import Origin
@@ -121,12 +122,12 @@ class _Slicer:
     def _reads(self, statement: Statement, key: int) -> None:
         """Follow what a statement reads."""
         names, node = statement.names, statement.node
+        is_definition = isinstance(node, _DEFINITIONS)
         own = {node.name} if isinstance(node, _DEFINITIONS) else set()
         decorators = self._without_ours(statement)
         for name in sorted((names.eager | names.hints) - own):
             if name in decorators:
                 self._need(name, statement, self._program.in_force(name, statement.order), key, eager=True)
-        inside = self._inside(statement)
         for name in sorted(names.lazy - own):
             bound = self._lazily_bound(name, statement)
             if name in self._bound_in_cell and (bound is None or bound.kind != "import"):
@@ -136,7 +137,9 @@ class _Slicer:
                     f"the cell binds or changes {name}, which {getattr(node, 'name', 'a function')} reads",
                     f"pass {name} as an argument",
                 )
-            self._need(name, statement, bound, key, eager=name not in inside)
+            is_import = bound is not None and bound.kind == "import"
+            is_inside = not is_import or name in inside_names(statement)
+            self._need(name, statement, bound, key, eager=not is_inside or not is_definition)
 
     def _without_ours(self, statement: Statement) -> frozenset[str]:
         """Return what is read at once, our own decorator left out: another one takes its place."""
@@ -153,14 +156,6 @@ class _Slicer:
 
     def _is_ours(self, decorator: ast.expr, statement: Statement) -> bool:
         return is_remote_decorator(self._program, statement, decorator)
-
-    @staticmethod
-    def _inside(statement: Statement) -> frozenset[str]:
-        """Return the names whose imports can go into the functions that read them."""
-        if not isinstance(statement.node, _DEFINITIONS):
-            return frozenset()
-        found = (reads for _, reads in reading_functions(statement.node, statement.flags))
-        return frozenset().union(*found)
 
     def _lazily_bound(self, name: str, reader: Statement) -> Statement | None:
         """Return what a name is when the function runs: the same thing wherever it is called."""
@@ -466,6 +461,17 @@ class _Slicer:
     def _refuse_line(self, line: int, message: str, fix: str) -> None:
         place = place_of(self._program.name, self._origin.cell, line)
         self.troubles.append(Trouble(place, message, fix))
+
+
+@lru_cache(maxsize=4096)
+def inside_names(statement: Statement) -> frozenset[str]:
+    """Return the names whose imports can go into the functions of a definition that read them."""
+    if not isinstance(statement.node, _DEFINITIONS):
+        return frozenset()
+    if not isinstance(statement.node, ast.ClassDef) and not statement.node.decorator_list:
+        return statement.names.lazy - declared_global(statement.node)
+    found = (reads for _, reads in reading_functions(statement.node, statement.flags))
+    return frozenset().union(*found)
 
 
 def is_remote_decorator(program: Program, statement: Statement, decorator: ast.expr) -> bool:

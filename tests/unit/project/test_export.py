@@ -78,7 +78,11 @@ def test_imports_go_into_the_functions_that_read_them_and_eager_ones_to_the_top(
     )
     tree = ast.parse(text)
     top = [ast.unparse(node) for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
-    assert top == ["import decimal as d", "from flash_nb import CpuLiveServerless, remote", "from functools import cache"]
+    assert top == [
+        "import decimal as d",
+        "from flash_nb import CpuLiveServerless, remote",
+        "from functools import cache",
+    ]
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     assert ast.unparse(functions["root"].body[0]) == "import math"
     assert ast.get_docstring(functions["f"]) == "Doc."
@@ -137,7 +141,8 @@ def test_the_options_of_a_cell_become_the_decorator_and_the_resource():
 
 def test_flash_use_is_what_bare_cells_run_on():
     text = module(
-        exported("%flash use --cpu cpu5c-4-8 --workers 1:2 --deps rich big", "%%flash_remote\nx = 1"), "big.py"
+        exported("%flash use --cpu cpu5c-4-8 --workers 1:2 --deps rich big", "%%flash_remote\nx = 1"),
+        "big.py",
     )
     assert 'big = CpuLiveServerless(\n    name="big",' in text
     assert '@remote(resource_config=big, dependencies=["rich"])' in text
@@ -218,7 +223,9 @@ def test_all_that_cannot_be_exported_is_listed_at_once_with_cell_line_and_fix():
 
 
 def test_partial_leaves_out_what_cannot_be_exported():
-    made = exported(HEAD, "x = input()", "@remote(w)\ndef f(): return x", "@remote(w)\ndef g(): return 1", partial=True)
+    made = exported(
+        HEAD, "x = input()", "@remote(w)\ndef f(): return x", "@remote(w)\ndef g(): return 1", partial=True
+    )
     assert [each.name for each in made.functions] == ["g"]
     assert "f reads x" in str(made.left_out[0])
 
@@ -234,7 +241,10 @@ def test_partial_leaves_out_what_cannot_be_exported():
         ([HEAD, "@remote(w)\ndef f(): return 1", "@remote(w)\ndef g(): return f()"], "a remote function"),
         ([HEAD, "@remote(w)\ndef f(): return 1", "%%flash_remote\nx = f()"], "a remote function"),
         ([HEAD + "\nn = input()", "@remote(CpuLiveServerless(name=n))\ndef f(): return 1"], "is computed"),
-        ([HEAD, "deps = open('x').read().split()", "@remote(w, dependencies=deps)\ndef f(): pass"], "computed"),
+        (
+            [HEAD, "deps = open('x').read().split()", "@remote(w, dependencies=deps)\ndef f(): pass"],
+            "computed",
+        ),
         (["x = 1"], "nothing in a.ipynb runs on a resource"),
         ([HEAD, "@remote(w)\ndef f(): return 'ghp_" + "a" * 36 + "'"], "what looks like a GitHub token"),
         (["%%flash_remote\ndef f():\n    global n\n    n = 1\nf()"], "with `global` alone"),
@@ -263,7 +273,9 @@ def test_secrets_are_read_from_the_environment():
 
 
 def test_a_secret_that_a_cell_is_allowed_is_a_parameter():
-    made = exported('my_token = "abcdefgh12345678xyz"', "%%flash_remote --allow-secret my_token\nx = my_token")
+    made = exported(
+        'my_token = "abcdefgh12345678xyz"', "%%flash_remote --allow-secret my_token\nx = my_token"
+    )
     assert "def make_x(my_token):" in module(made, "notebook.py")
 
 
@@ -275,7 +287,11 @@ def test_main_takes_each_parameter_of_each_queue_function():
     text = made.files["main.py"][0].text
     compile(text, "main.py", "exec")
     assert '@app.post("/f")' in text
-    for part in ("a: int = Body(embed=True)", "b: Any = Body(2, embed=True)", "d: Any = Body(None, embed=True)"):
+    for part in (
+        "a: int = Body(embed=True)",
+        "b: Any = Body(2, embed=True)",
+        "d: Any = Body(None, embed=True)",
+    ):
         assert part in text
 
 
@@ -283,7 +299,9 @@ def test_requirements_are_pinned_to_what_is_installed_here():
     import numpy as np
 
     made = exported(
-        HEAD, "import numpy\nimport not_there", '@remote(w, dependencies=["rich"])\ndef f(): return numpy, not_there'
+        HEAD,
+        "import numpy\nimport not_there",
+        '@remote(w, dependencies=["rich"])\ndef f(): return numpy, not_there',
     )
     lines = made.files["requirements.txt"][0].text.split("\n")
     assert f"numpy=={np.__version__}" in lines
@@ -346,7 +364,12 @@ def expressions(draw, names: tuple[str, ...] = NAMES) -> str:
 @st.composite
 def notebooks(draw) -> list[str]:
     """A notebook whose cells all run: constants, helpers, remote functions, remote cells, and new bindings."""
-    made = [HEAD + "\nimport math", "a = 1\nb = 2\nc = 3", "def h0(x): return x + a", "def h1(x): return h0(x) * b"]
+    made = [
+        HEAD + "\nimport math",
+        "a = 1\nb = 2\nc = 3",
+        "def h0(x): return x + a",
+        "def h1(x): return h0(x) * b",
+    ]
     for number in range(draw(st.integers(1, 5))):
         kind = draw(st.sampled_from(["constant", "helper", "remote", "cell", "change", "call"]))
         value = draw(expressions())

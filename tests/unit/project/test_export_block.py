@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from flash_nb.project.export.block import Block, Parsed, merged, parse
 
 words = st.text(string.ascii_lowercase, min_size=1, max_size=8)
-bodies = st.lists(st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\n\r#<"), max_size=8))
+bodies = st.lists(
+    st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\n\r#<"), max_size=8)
+)
 blocks = st.builds(lambda id, lines: Block("a b.ipynb", id, "\n".join(["x", *lines])), words, bodies)
 several = st.lists(blocks, max_size=5, unique_by=lambda block: block.id)
 
@@ -24,7 +26,12 @@ def test_what_is_written_is_read(new, name):
 
 @given(several, several, st.lists(words, min_size=6, max_size=6))
 def test_what_stands_outside_survives_any_other_export(first, second, own):
-    text = "\n".join([f"# own {own[0]}", *(f"{b.written(markdown=False)}\n# own {w}" for b, w in zip(first, own[1:], strict=False))])
+    text = "\n".join(
+        [
+            f"# own {own[0]}",
+            *(f"{b.written(markdown=False)}\n# own {w}" for b, w in zip(first, own[1:], strict=False)),
+        ]
+    )
     text = merged(parse(text), first, name="a.py")
     again = merged(parse(text), second, name="a.py")
     lines = [line for line in text.split("\n") if line.startswith("# own ")]
