@@ -131,7 +131,7 @@ def _projects(notebook: Path, folder: Path | None) -> Sequence[Path]:
     if not found:
         raise FlashError(
             f"No project of {notebook.name} lies near it.",
-            hint=f"Say which one: flash diff {notebook.name} DIR. Or make one: flash export {notebook.name} DIR",
+            hint=f"Say which one: flash diff {notebook.name} DIR. Or make one: flash export …",
         )
     return found
 
@@ -155,7 +155,8 @@ def lines_of(made: Export, changes: Changes) -> Iterator[str]:
     cells = max(len(str(each.cell)) for each in made.functions)
     for each in made.functions:
         route = f"  {each.route}" if each.route else ""
-        yield f"  cell {each.cell:<{cells}}  {each.name:<{width}}  {each.file:<{files}}  on {each.resource}{route}"
+        where = f"{each.file:<{files}}  on {each.resource}{route}"
+        yield f"  cell {each.cell:<{cells}}  {each.name:<{width}}  {where}"
     for trouble in made.left_out:
         yield f"✗ left out: {trouble}"
     for note in dict.fromkeys(made.notes):

@@ -37,6 +37,7 @@ UNSAVED = "notebook.ipynb"
 _CELL = "text-align:left;padding:1px 14px 1px 0;white-space:nowrap;border:none"
 _TABLE = "border:none;border-collapse:collapse;font-size:12px;margin:2px 0"
 _FAINT = "opacity:.65"
+_REMARK = "white-space:pre-wrap;font-size:12px"
 _HEAD = ("cell", "function", "file", "endpoint", "route")
 
 
@@ -108,10 +109,8 @@ def html_of(made: Export, changes: Changes) -> str:
     remarks = [f"left out: {trouble}" for trouble in made.left_out]
     remarks += dict.fromkeys(made.notes)
     remarks += [f"{name} is yours and stays as it is" for name in changes.kept]
-    listed = "".join(
-        f'<div style="white-space:pre-wrap;font-size:12px"><span style="color:{AMBER}">⚠</span> {escape(text)}</div>'
-        for text in remarks
-    )
+    sign = f'<span style="color:{AMBER}">⚠</span>'
+    listed = "".join(f'<div style="{_REMARK}">{sign} {escape(text)}</div>' for text in remarks)
     sign = f'<span style="color:{GREEN};font-weight:600">✓ exported</span>'
     return (
         f'<div style="{BOX.format(colour=GREEN)}">{sign} {escape(summary(made, changes))}'

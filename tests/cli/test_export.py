@@ -44,12 +44,16 @@ def test_our_notebooks_become_projects_that_scan(notebook: Path, tmp_path: Path)
 
 
 def test_what_stands_against_an_export_is_listed_and_nothing_is_written(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.ipynb", HEAD, "data = open('x').read()", "@remote(w)\ndef f():\n    return data")
+    path = write(
+        tmp_path / "a.ipynb", HEAD, "data = open('x').read()", "@remote(w)\ndef f():\n    return data"
+    )
     done = flash("export", path, tmp_path / "p")
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "✗ a.ipynb, cell 3 (id-2):3: f reads data, which exists only where the notebook has run "
-        "(cell 2, line 1: data = open('x').read())",
+        (
+            "✗ a.ipynb, cell 3 (id-2):3: f reads data, which exists only where the notebook has run "
+            "(cell 2, line 1: data = open('x').read())"
+        ),
         "    → pass it as an argument",
         "Nothing was written: 1 thing stands against it.",
     ]

@@ -35,9 +35,14 @@ cpu = flash_nb.CpuLiveServerless(name="cpu", instanceIds=[flash_nb.CpuInstanceTy
 api = flash_nb.LiveLoadBalancer(name="api")""",
     "OFFSET = 3\ndef shifted(x): return math.floor(x) + OFFSET",
     "@flash_nb.remote(gpu)\nasync def shift(x): return shifted(x)",
-    "@flash_nb.remote(cpu)\nclass Counter:\n    def __init__(self, start=0): self.n = start\n"
-    "    def add(self, x):\n        self.n += shifted(x)\n        return self.n",
-    '@flash_nb.remote(api, method="POST", path="/shift")\nasync def over_http(x: int): return {"y": shifted(x)}',
+    """@flash_nb.remote(cpu)
+class Counter:
+    def __init__(self, start=0): self.n = start
+    def add(self, x):
+        self.n += shifted(x)
+        return self.n""",
+    """@flash_nb.remote(api, method="POST", path="/shift")
+async def over_http(x: int): return {"y": shifted(x)}""",
     '@flash_nb.remote(api, method="GET", path="/health")\ndef health(): return {"ok": True}',
     "%%flash_remote --name cell-work\ntotal = shifted(OFFSET)\ntotal",
 )

@@ -101,7 +101,7 @@ def test_files_of_the_user_are_never_overwritten(tmp_path):
 
 def test_another_notebooks_project_is_not_touched(project):
     before = contents(project)
-    with pytest.raises(TroubleError, match="was exported from a.ipynb"):
+    with pytest.raises(TroubleError, match=r"was exported from a\.ipynb"):
         export_to(project, "b.ipynb", cells(*SOURCES))
     assert contents(project) == before
 
@@ -165,7 +165,7 @@ def test_projects_are_found_near_their_notebook(project, tmp_path):
 
 
 def test_a_folder_that_is_no_project_is_refused(tmp_path):
-    with pytest.raises(FlashError, match="is no project of a.ipynb"):
+    with pytest.raises(FlashError, match=r"is no project of a\.ipynb"):
         drifts(tmp_path / "nothing", *SOURCES)
     (tmp_path / "file").write_text("")
     with pytest.raises(FlashError, match="is a file"):

@@ -159,12 +159,8 @@ class _Draft:
         """Find what each function needs, and name those that have no name."""
         found = []
         for origin in self.origins.found:
-            try:
-                found.append(
-                    Work(origin, slice_of(self.program, origin, self.target, folder=folder), origin.name)
-                )
-            except TroubleError as error:
-                self._troubles += error.troubles
+            work = self._work(origin, folder)
+            found += [work] if work is not None else []
         taken = {*self.program.names, *(work.name for work in found)}
         for work in found:
             if work.origin.kind != "cell":
@@ -178,6 +174,13 @@ class _Draft:
             name = function_name(work.origin, outputs[0], taken | others, self._names.get(own, ""))
             taken.add(name)
             self._works.append(replace(work, name=name, outputs=outputs))
+
+    def _work(self, origin: Origin, folder: Path | None) -> Work | None:
+        try:
+            return Work(origin, slice_of(self.program, origin, self.target, folder=folder), origin.name)
+        except TroubleError as error:
+            self._troubles += error.troubles
+            return None
 
     # --- endpoints ------------------------------------------------------------------------------
 
@@ -308,8 +311,8 @@ class _Draft:
                 yield f"the endpoint {name} is called {new}: the official builders make file names of it"
         for name, functions in crowded_endpoints(exported).items():
             yield (
-                f"{name} has {len(functions)} functions ({', '.join(functions)}): the official flash build from "
-                "1.4 on reaches one of a queue-based endpoint"
+                f"{name} has {len(functions)} functions ({', '.join(functions)}): the official flash build "
+                "from 1.4 on reaches one of a queue-based endpoint"
             )
         for origin in self.origins.found:
             if origin.kind == "class" and _needs_arguments(origin):

@@ -102,39 +102,49 @@ def is_declared(name: str) -> bool:
     return package in FLASH and any(part in resources.__all__ for part in path[-2:])
 
 
-def value_of(node: ast.expr, bound: Callable[[str], ast.expr | None]) -> Any:
+Bound = Callable[[str], "tuple[ast.expr, Bound] | None"]
+"""Says which expression a name stands for, and what the names of that stand for; None if it is not known."""
+
+
+def value_of(node: ast.expr, bound: Bound) -> Any:
     """Return the value of an expression of texts, numbers and containers of them.
 
     Args:
         node: The expression.
-        bound: What a name stands for; None if that is not known.
+        bound: What its names stand for.
 
     Raises:
         ValueError: It is something else.
     """
     match node:
         case ast.Name(id=name):
-            stands_for = bound(name)
-            if stands_for is None:
-                raise ValueError(name)
-            return value_of(stands_for, bound)
+            return _value_of_name(name, bound)
         case ast.JoinedStr(values=values):
             return "".join(str(value_of(each, bound)) for each in values)
         case ast.FormattedValue(value=value, conversion=-1, format_spec=None):
             return value_of(value, bound)
         case ast.BinOp(left=left, op=ast.Add(), right=right):
-            first, second = value_of(left, bound), value_of(right, bound)
-            if type(first) is not type(second) or not isinstance(first, (str, list, tuple, int, float)):
-                raise ValueError(ast.unparse(node))
-            return first + second
-        case ast.List(elts=parts):
-            return [value_of(each, bound) for each in parts]
-        case ast.Tuple(elts=parts):
-            return tuple(value_of(each, bound) for each in parts)
+            return _sum(value_of(left, bound), value_of(right, bound))
+        case ast.List(elts=parts) | ast.Tuple(elts=parts):
+            values = [value_of(each, bound) for each in parts]
+            return values if isinstance(node, ast.List) else tuple(values)
     return ast.literal_eval(node)
 
 
-def is_immutable(node: ast.expr, bound: Callable[[str], ast.expr | None]) -> bool:
+def _value_of_name(name: str, bound: Bound) -> Any:
+    stands_for = bound(name)
+    if stands_for is None:
+        raise ValueError(name)
+    return value_of(*stands_for)
+
+
+def _sum(first: Any, second: Any) -> Any:
+    if type(first) is not type(second) or not isinstance(first, (str, list, tuple, int, float)):
+        raise ValueError(f"{first!r} + {second!r}")
+    return first + second
+
+
+def is_immutable(node: ast.expr, bound: Bound) -> bool:
     """Tell whether a constant is a text, a number, or a tuple of them: fit for a parameter's default."""
     try:
         return _is_hashable(value_of(node, bound))

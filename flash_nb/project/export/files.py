@@ -88,7 +88,7 @@ def _main(notebook: str, exported: Sequence[Exported], target: Target) -> str:
         return head + "from fastapi import FastAPI\n\napp = FastAPI()" + _mentioned(others)
     imports = "import inspect\nfrom typing import Any\n\nfrom fastapi import Body, FastAPI\n\napp = FastAPI()"
     answer = '''async def _answer(called: Any) -> Any:
-    """Return the value of a call: here it is a coroutine for a job's output, on a worker it may be the value."""
+    """Return the value of a call, which gives a coroutine for a job's output, or on a worker the value."""
     found = await called if inspect.isawaitable(called) else called
     return found.unwrap() if hasattr(found, "unwrap") else found'''
     routes = [_route(each) for each in routed]
@@ -214,8 +214,8 @@ def _readme(notebook: str, exported: Sequence[Exported], target: Target) -> str:
     again = f"flash export {notebook} DIR" + (" --target runpod-flash" if target.is_official else "")
     return (
         f"# {notebook.removesuffix('.ipynb')}\n\n"
-        f"Exported from `{notebook}`. Each endpoint is a file, and each function is a function of the notebook "
-        "or one of its cells.\n\n"
+        f"Exported from `{notebook}`. Each endpoint is a file, and each function is a function of the "
+        "notebook or one of its cells.\n\n"
         f"| function | file | endpoint | route |\n|---|---|---|---|\n{rows}\n\n"
         f"```sh\npip install -r requirements.txt\nflash run      # serve main.py on this machine\n"
         f"flash build    # make .flash/artifact.tar.gz\n{again}  # after a change of the notebook\n```\n\n"

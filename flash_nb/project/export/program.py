@@ -157,10 +157,10 @@ class Program:
         self._bindings: dict[str, list[Statement]] = {}
         self._readers: dict[str, list[Statement]] = {}
         for statement in self.statements:
-            for name in statement.names.binds:
-                self._bindings.setdefault(name, []).append(statement)
-            for name in statement.names.reads:
-                self._readers.setdefault(name, []).append(statement)
+            for bound in statement.names.binds:
+                self._bindings.setdefault(bound, []).append(statement)
+            for read_name in statement.names.reads:
+                self._readers.setdefault(read_name, []).append(statement)
         self.names = frozenset(self._bindings)
 
     # --- what is in force -----------------------------------------------------------------------
@@ -278,13 +278,13 @@ class Program:
         if reading.items is not None:
             return "run"
         value = _assigned(node)
+        if isinstance(value, ast.Call) and self._is_resource(value):
+            return "resource"
         if value is not None:
-            if isinstance(value, ast.Call) and self._is_resource(value):
-                return "resource"
-            return "constant" if is_constant(value, self.resolve) else "run"
-        if type(node).__name__ == "TypeAlias" or self._only_declares(node, reading):
-            return "constant"
-        return "run"
+            is_same = is_constant(value, self.resolve)
+        else:
+            is_same = type(node).__name__ == "TypeAlias" or self._only_declares(node, reading)
+        return "constant" if is_same else "run"
 
     def _only_declares(self, node: ast.stmt, reading: Reading) -> bool:
         """Tell whether a compound statement only chooses between imports, definitions and constants."""

@@ -14,7 +14,7 @@ from flash_nb import resources
 from flash_nb.cells.options import CellOptions
 from flash_nb.cells.secret import form_of, says_secret
 from flash_nb.project.declared import Trouble, TroubleError
-from flash_nb.project.export.constant import FLASH, dotted, value_of
+from flash_nb.project.export.constant import FLASH, Bound, dotted, value_of
 from flash_nb.project.export.place import place_of
 from flash_nb.project.export.program import Default, Program, Statement, resource_class
 from flash_nb.project.export.target import Target
@@ -154,10 +154,12 @@ def declared(
     return Declaration(name, variable or variable_of(name), cls, fields, order, bound)
 
 
-def literal(program: Program, name: str, order: int) -> ast.expr | None:
-    """Return the expression of a constant; None if a name is none."""
+def literal(program: Program, name: str, order: int) -> tuple[ast.expr, Bound] | None:
+    """Return the expression of a constant, and what its names stand for; None if a name is none."""
     bound = program.in_force(name, order)
-    return bound.value if bound is not None and bound.kind == "constant" else None
+    if bound is None or bound.kind != "constant" or bound.value is None:
+        return None
+    return bound.value, lambda each: literal(program, each, bound.order)
 
 
 def of_cell(program: Program, options: CellOptions, default: Default | None, at: Statement) -> Declaration:

@@ -171,7 +171,7 @@ class _Slicer:
             self._refuse(
                 reader,
                 name,
-                f"{self._label} reads {name}, which is something else when it is called first and last: {where}",
+                f"{self._label} reads {name}, which is not the same at the first call and the last: {where}",
                 "give the two different names, or pass it as an argument",
             )
         return next(iter(found.values()), None)

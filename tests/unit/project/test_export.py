@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import json
 import re
 import sys
@@ -13,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flash_nb.cells.plan import plan_cell
+from flash_nb.cells.definitions import names_of
+from flash_nb.cells.plan import PROVIDED_NAMES, plan_cell
 from flash_nb.cells.reading import Cell
 from flash_nb.project.declared import TroubleError
-from flash_nb.project.export import Export, export
+from flash_nb.project.export import TARGETS, Export, export
 from flash_nb.sdk.notebook_file import read_cells
 
 NOTEBOOKS = sorted((Path(__file__).parents[3] / "notebooks").glob("*.ipynb"))
@@ -73,16 +75,13 @@ def test_imports_go_into_the_functions_that_read_them_and_eager_ones_to_the_top(
             HEAD,
             "import math, json\nimport decimal as d\nfrom functools import cache\nimport os.path, os",
             "@cache\ndef root(x): return math.sqrt(x)",
-            '@remote(w)\ndef f(x: d.Decimal = d.Decimal("2")):\n    """Doc."""\n    return root(x), json.dumps(1)',
+            '@remote(w)\ndef f(x: d.Decimal = d.Decimal(2)):\n    """Doc."""\n    return root(x), json.dumps(1)',
         )
     )
     tree = ast.parse(text)
     top = [ast.unparse(node) for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
-    assert top == [
-        "import decimal as d",
-        "from flash_nb import CpuLiveServerless, remote",
-        "from functools import cache",
-    ]
+    flash = "from flash_nb import CpuLiveServerless, remote"
+    assert top == ["import decimal as d", flash, "from functools import cache"]
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     assert ast.unparse(functions["root"].body[0]) == "import math"
     assert ast.get_docstring(functions["f"]) == "Doc."
@@ -95,7 +94,7 @@ def test_each_method_imports_what_it_reads():
         exported(
             HEAD,
             "import math\nimport json",
-            "@remote(w)\nclass C:\n    big = 3\n    def a(self): return math.pi\n    def b(self):\n        return json",
+            "@remote(w)\nclass C:\n    def a(self): return math.pi\n    def b(self):\n        return json",
         )
     )
     assert text.count("import math") == text.count("import json") == 1
@@ -111,7 +110,8 @@ def test_a_text_of_several_lines_keeps_its_value():
 def test_a_cell_is_a_function_of_its_values():
     made = exported(
         "scale = 3\nxs = [1, 2]\ndef double(x): return x * 2",
-        "%%flash_remote --name work\nxs.append(scale)\ntotal = sum(map(double, xs))\nif total > 100:\n    big = 1\ntotal",
+        "%%flash_remote --name work\n"
+        "xs.append(scale)\ntotal = sum(map(double, xs))\nif total > 100:\n    big = 1\ntotal",
     )
     f = running(module(made))["make_total"]
     assert f([1], scale=5) == {"xs": [1, 5], "total": 12, "result": 12}
@@ -128,8 +128,8 @@ def test_a_cell_that_awaits_is_a_coroutine_function():
 def test_the_options_of_a_cell_become_the_decorator_and_the_resource():
     text = module(
         exported(
-            "%%flash_remote --gpu AMPERE_80 --gpu ADA_24 --deps numpy,pandas --system-deps ffmpeg --timeout 90\n"
-            "%pip install rich\nx = 1"
+            "%%flash_remote --gpu AMPERE_80 --gpu ADA_24 --deps numpy,pandas --system-deps ffmpeg"
+            " --timeout 90\n%pip install rich\nx = 1"
         ),
         "notebook_ampere_80_ada_24.py",
     )
@@ -200,6 +200,11 @@ def test_names_of_cells_stay_when_a_cell_is_inserted():
         names={"c1": "make_x"},
     )
     assert {each.cell_id: each.name for each in again.functions} == {"new": "make_x_new", "c1": "make_x"}
+
+
+def test_a_constant_is_what_it_was_where_it_was_made():
+    made = exported("a = 1", "b = a", "a = 9", "c = b", "%%flash_remote\nx = c")
+    assert running(module(made, "notebook.py"))["make_x"]() == {"x": 1}
 
 
 # --- what is refused ---------------------------------------------------------------------------------
@@ -363,7 +368,7 @@ def expressions(draw, names: tuple[str, ...] = NAMES) -> str:
 
 @st.composite
 def notebooks(draw) -> list[str]:
-    """A notebook whose cells all run: constants, helpers, remote functions, remote cells, and new bindings."""
+    """A notebook whose cells all run: constants, helpers, remote functions and cells, and new bindings."""
     made = [
         HEAD + "\nimport math",
         "a = 1\nb = 2\nc = 3",
@@ -432,3 +437,86 @@ def test_exported_functions_compute_what_the_notebook_computes(sources):
             assert found[each.name](**{p.name: before[p.name] for p in each.parameters}) == after, text
         else:
             assert found[each.name](5) == names[each.name].__wrapped__(5), text
+
+
+SNIPPETS = (
+    HEAD,
+    "import math, os.path as p\nimport os.path\nimport numpy as np\nfrom math import *",
+    "from math import (\n    sin,\n    cos as c,\n)",
+    "try:\n    import tomllib\nexcept ImportError:\n    tomllib = None",
+    "from __future__ import annotations",
+    "a = b = 3; k = a * 2  # both\n(x, y), *z = (1, 2), 3",
+    "a += 1",
+    "if a > 1:\n    a = 2",
+    "del a",
+    "for i in range(3):\n    total = i",
+    "with open('f') as file:\n    text = file.read()",
+    "names = ['x']\nnames.append('y')",
+    'text = """one\n  two\n"""\nraw = f"""{a}\n {k!r:>{a}}"""',
+    "big = {n: [m for m in range(n)] for n in range(3)}\nf0 = lambda x, k=k: x + math.pi + k",
+    "def h(x, *rest, y=k, **more):\n    'doc'\n    return math.sin(x) + a",
+    "def h(x): return np.sum(x); pass",
+    "def outer():\n    global a\n    a = 1\n    def inner(): return p\n    return inner",
+    "@functools.cache\ndef cached(x): return x",
+    "import functools",
+    "class Base:\n    k = a\n    def m(self): return sin(self.k)\n    class Inner:\n        def n(self): return np",
+    "class Child(Base):\n    def m(self):\n        return super().m() + h(1)",
+    "@remote(w)\ndef f(x: np.ndarray = None, *, n=k) -> Base:\n    return h(x), names, text, big, f0, Child",
+    "@remote(w, dependencies=['numpy'], system_dependencies=('git',))\nasync def g(x):\n    return await f(x)",
+    "@remote(w, local=True)\ndef here(): return 1",
+    "@remote(w)\nclass Model(Base):\n    def run(self): return here(), tomllib",
+    "@remote(CpuLiveServerless(name='inline', workersMax=a))\n@functools.cache\ndef odd(): return i, file",
+    "%flash use --gpu AMPERE_80 --env HF_TOKEN --volume models:20 gpu",
+    "%flash use w",
+    "%flash use --none",
+    "%flash pick other",
+    "# a comment\n%%flash_remote\n# another\nimport math as m\nvalue = m.floor(a)\nvalue;",
+    "%%flash_remote -r gpu --out best\nbest = max(names)\nother = 1",
+    "%%flash_remote --in a,names\nnames += [a]\ndel a\ntry:\n    z = 1\nexcept ValueError as error:\n    q = error",
+    "%%flash_remote -r other\nx = 1",
+    "%%flash_remote --name fns\nimport math\ndef one(): return two()\n\ndef two():\n    return math.e",
+    "%%flash_remote --define\nN = 2\ndef three(): return N",
+    "%%flash_remote\ndef loc():\n    global a\n    a = 2\na = 1\nloc()\nawait sleep(a)",
+    "%%flash_remote\nclass T:\n    z = a\n\nt = T()\nh = h(1)\nresult = 1\n(walrus := 3)",
+    "%%flash_remote\n!ls {a} $HOME\nout = !pwd\ndisplay(out)\nwhile True:\n    break",
+    "%%flash_map (a, *rest), b in zip(z, z) --max-parallel 2\nsquare = a * b\nnames.append(b)\nsquare",
+    "%%flash_map n in range(a)\nimport math\ndef each(): return n",
+    "%%flash_remote --gup 1\nx",
+    "%%flash_remote\nx = (",
+    "%%bash\nls",
+    "%time x = 3\n!ls",
+    "x = (",
+    "%%flash_remote",
+    "match a:\n    case {'k': v}:\n        pass",
+    "print(a)",
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.sampled_from(SNIPPETS), min_size=1, max_size=14), st.sampled_from(TARGETS))
+def test_whatever_a_notebook_holds_its_project_compiles_and_reads_only_what_it_has(sources, target):
+    try:
+        made = exported(*sources, target=target, partial=True)
+    except TroubleError as error:
+        assert all(trouble.message and trouble.fix for trouble in error.troubles)
+        return
+    assert exported(*sources, target=target, partial=True) == made
+    for name, blocks in made.files.items():
+        if not name.endswith(".py"):
+            continue
+        text = "\n\n\n".join(block.text for block in blocks)
+        tree = ast.parse(text)
+        compile(text, name, "exec")
+        names = names_of(*tree.body, flags=0)
+        known = {*dir(builtins), *PROVIDED_NAMES, *names.binds}
+        assert (names.eager | names.lazy) <= known, text
+    here = {each.name for each in made.functions}
+    there = {
+        node.name
+        for name, blocks in made.files.items()
+        if name.endswith(".py") and name != "main.py"
+        for block in blocks
+        for node in ast.parse(block.text).body
+        if any("remote(" in ast.unparse(each) for each in getattr(node, "decorator_list", ()))
+    }
+    assert here == there

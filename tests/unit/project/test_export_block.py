@@ -13,7 +13,7 @@ words = st.text(string.ascii_lowercase, min_size=1, max_size=8)
 bodies = st.lists(
     st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\n\r#<"), max_size=8)
 )
-blocks = st.builds(lambda id, lines: Block("a b.ipynb", id, "\n".join(["x", *lines])), words, bodies)
+blocks = st.builds(lambda name, lines: Block("a b.ipynb", name, "\n".join(["x", *lines])), words, bodies)
 several = st.lists(blocks, max_size=5, unique_by=lambda block: block.id)
 
 
