@@ -25,6 +25,7 @@ import warnings
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from flash_nb import resources
@@ -171,6 +172,17 @@ class Program:
         if not found:
             return None
         return found[max(bisect_left(found, at, key=lambda each: each.order) - 1, 0)]
+
+    def bindings(self, name: str) -> Sequence[Statement]:
+        """Return all that binds or changes a name, in order."""
+        return self._bindings.get(name, ())
+
+    @cached_property
+    def stars(self) -> Sequence[Statement]:
+        """Its imports of all that a module has."""
+        return [
+            each for each in self.statements if isinstance(each.node, ast.ImportFrom) and not each.imports
+        ]
 
     def import_lines(self, name: str, bound: Statement) -> tuple[str, ...]:
         """Return the lines that import what a name stands for: with ``import a.b``, also ``import a.c``."""

@@ -165,7 +165,7 @@ class _Slicer:
         found = {
             id(bound): bound for place in self._origin.places if (bound := program.in_force(name, place))
         }
-        if len({_text(bound) for bound in found.values()}) > 1:
+        if len(found) > 1 and len({_text(bound) for bound in found.values()}) > 1:
             first, last, *_ = sorted(found.values(), key=lambda each: each.order)
             where = " and ".join(f"cell {each.cell.number}, line {each.line}" for each in (first, last))
             self._refuse(
@@ -178,8 +178,8 @@ class _Slicer:
 
     def _in_own_cell(self, name: str) -> Statement | None:
         cell = self._origin.cell
-        own = (each for each in self._program.statements if each.cell is cell and name in each.names.binds)
-        return next(own, None)
+        bound = self._program.bindings(name)
+        return next((each for each in reversed(bound) if each.cell is cell), None)
 
     def _need(self, name: str, reader: Statement, bound: Statement | None, key: int, *, eager: bool) -> None:
         """Take along what a name stands for."""
@@ -209,12 +209,13 @@ class _Slicer:
             self.made.absent.add(name)
         else:
             near = did_you_mean(name, self._program.names)
-            self._refuse(
-                reader,
-                name,
-                f"{self._label} reads {name}, which is not defined{near}",
-                "define it in a cell, or pass it as an argument",
-            )
+            fix = "define it in a cell, or pass it as an argument"
+            for star in self._program.stars:
+                if star.order < reader.order:
+                    module = getattr(star.node, "module", "a module")
+                    near = f"; perhaps `import *` of {module} binds it (cell {star.cell.number})"
+                    fix = f"import it by name: from {module} import {name}"
+            self._refuse(reader, name, f"{self._label} reads {name}, which is not defined{near}", fix)
 
     def _declared_import(self) -> frozenset[str]:
         return frozenset({"os"}) if self._origin.resource.bound is None else frozenset()
@@ -395,7 +396,8 @@ class _Slicer:
     # --- modules and secrets --------------------------------------------------------------------
 
     def _note_modules(self, statement: Statement, tree: ast.AST) -> None:
-        for module, line in import_lines(tree).items():
+        own = tree is statement.node
+        for module, line in (_imports_of(statement) if own else import_lines(tree)).items():
             self.made.modules.setdefault(module, (statement, line))
 
     def check_modules(self, folder: Path | None) -> None:
@@ -417,20 +419,11 @@ class _Slicer:
         self._check_tree(statement.node, statement, ())
 
     def _check_tree(self, tree: ast.AST, statement: Statement, allowed: Sequence[str]) -> None:
-        for node in ast.walk(tree):
-            said = ""
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                said = form_of(node.value)
-            elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
-                for each in node.targets:
-                    text = node.value.value
-                    if isinstance(each, ast.Name) and isinstance(text, str) and says_secret(each.id, text):
-                        said = "" if each.id in allowed else f"the value of {each.id}, a secret"
-            if said:
-                place = place_of(self._program.name, statement.cell, getattr(node, "lineno", 1))
+        for line, name, said in _secrets_of(tree):
+            if name not in allowed:
                 self.troubles.append(
                     Trouble(
-                        place,
+                        place_of(self._program.name, statement.cell, line),
                         f"{self._label} holds what looks like {said}: it is not written to a file",
                         'read it from os.environ["…"], and set that in env={…} of the resource',
                     )
@@ -461,6 +454,28 @@ class _Slicer:
     def _refuse_line(self, line: int, message: str, fix: str) -> None:
         place = place_of(self._program.name, self._origin.cell, line)
         self.troubles.append(Trouble(place, message, fix))
+
+
+@lru_cache(maxsize=4096)  # one helper is carried for many functions
+def _imports_of(statement: Statement) -> Mapping[str, int]:
+    return import_lines(statement.node)
+
+
+@lru_cache(maxsize=4096)
+def _secrets_of(tree: ast.AST) -> Sequence[tuple[int, str, str]]:
+    """Return the line, the name and the sort of each secret that stands in code."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if said := form_of(node.value):
+                found.append((node.lineno, "", said))
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            text = node.value.value
+            names = [each.id for each in node.targets if isinstance(each, ast.Name)]
+            if isinstance(text, str):
+                secret = [name for name in names if says_secret(name, text)]
+                found += [(node.lineno, name, f"the value of {name}, a secret") for name in secret]
+    return found
 
 
 @lru_cache(maxsize=4096)

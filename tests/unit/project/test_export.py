@@ -251,6 +251,7 @@ def test_partial_leaves_out_what_cannot_be_exported():
             "computed",
         ),
         (["x = 1"], "nothing in a.ipynb runs on a resource"),
+        ([HEAD, "from math import *", "@remote(w)\ndef f(): return sin(1)"], "from math import sin"),
         ([HEAD, "@remote(w)\ndef f(): return 'ghp_" + "a" * 36 + "'"], "what looks like a GitHub token"),
         (["%%flash_remote\ndef f():\n    global n\n    n = 1\nf()"], "with `global` alone"),
     ],
