@@ -25,7 +25,10 @@ def notebook(count: int = CELLS) -> list[Cell]:
         "%%flash_remote --name cells\nvalues{n} = [helper{o}(i) for i in range(k{p})]\nsum(values{n})",
         "plot = [n for n in range({n})]\nprint(len(plot), k{q})",
     )
-    head = 'import numpy as np\nfrom flash_nb import CpuLiveServerless, remote\nw = CpuLiveServerless(name="work")'
+    head = (
+        "import numpy as np\nfrom flash_nb import CpuLiveServerless, remote\n"
+        'w = CpuLiveServerless(name="work")'
+    )
     made = [Cell(1, head, "c1")]
     for n in range(2, count + 1):
         kind = (n - 2) % len(kinds)

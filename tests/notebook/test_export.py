@@ -25,10 +25,16 @@ CELLS = (
 
 PROGRAM = """
 import asyncio, json, sys
-import fast
+import fast, httpx
+from main import app
 async def main():
     called = [fast.total([5, 7, 4], start=1), fast.make_squares([5, 7]), fast.make_half(7)]
-    print(json.dumps([(await each).unwrap() for each in called]))
+    values = [(await each).unwrap() for each in called]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://here") as http:
+        values.append((await http.post("/make_squares", json={"xs": [5, 7]})).json())
+        values.append((await http.post("/total", json={"values": [5, 7, 4], "start": 1})).json())
+        values.append((await http.post("/total", json={})).status_code)
+    print(json.dumps(values))
 asyncio.run(main())
 """
 
@@ -63,7 +69,7 @@ def test_an_exported_project_computes_what_the_cells_have_computed(notebook: Ker
     assert "make_squares" in shown.text
     assert "make_squares" in shown.data["text/html"]
     assert "3 functions in 1 module; 7 files written" in shown.text
-    total, cell, item = in_a_bare_process(tmp_path / "project")
+    total, cell, item, posted_cell, posted_total, nothing = in_a_bare_process(tmp_path / "project")
     assert total == notebook.value("answer")
     assert cell == {
         "xs": notebook.value("xs"),
@@ -71,6 +77,7 @@ def test_an_exported_project_computes_what_the_cells_have_computed(notebook: Ker
         "result": notebook.value("squares[-1]"),
     }
     assert item == {"half": notebook.value("half[1]")}
+    assert (posted_cell, posted_total, nothing) == (cell, total, 422)
 
 
 def test_a_difference_is_told_by_cell(notebook: Kernel, tmp_path: Path) -> None:
