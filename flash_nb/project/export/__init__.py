@@ -303,6 +303,14 @@ class _Draft:
         yield from self.origins.notes
         for cell in self.program.opaque:
             yield f"cell {cell.number} may bind names that its text does not show"
+        for work in self._works:
+            time, fields = work.origin.timeout_s, dict(work.origin.resource.fields)
+            others = [each for each in self._works if each.origin.resource.name == work.origin.resource.name]
+            if time and "executionTimeoutMs" not in fields and any(not o.origin.timeout_s for o in others):
+                yield (
+                    f"{work.name} is no longer stopped after {time:g} s: others run on "
+                    f"{work.origin.resource.name} too; give that executionTimeoutMs, or a resource to each"
+                )
         if not self.target.is_official:
             return
         for origin in self.origins.found:

@@ -189,7 +189,7 @@ def blocks_of(program: Program, module: Module, target: Target, ids: Mapping[int
 
 
 def _head(parts: _Parts, resource: Declaration, target: Target, declaration: str) -> str:
-    flash = {"remote", resource.cls}
+    flash = {"remote", resource.class_for(target)}
     lines: list[str] = []
     for line in import_order(parts.eager):
         names = _FLASH_IMPORT.fullmatch(line)

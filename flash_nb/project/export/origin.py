@@ -89,6 +89,12 @@ def origins_of(program: Program) -> Origins:
     notes: list[str] = []
     texts: dict[str, Cell] = {}
     for statement in program.statements:
+        for line, name in statement.hidden:
+            place = place_of(program.name, statement.cell, line)
+            message = f"{name} is made remote below the top level of its cell"
+            troubles[f"{name} {statement.order}"] = [
+                Trouble(place, message, "write it at the top level, with @remote above its def")
+            ]
         if statement.kind != "remote":
             continue
         node = statement.node

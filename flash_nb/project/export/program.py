@@ -23,7 +23,7 @@ import re
 import shlex
 import warnings
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -74,6 +74,7 @@ class Statement:
         imports: Of an import: each name that it binds, with the line that binds it alone.
         decorator: Of `remote`: the decorator that makes it so; None in a cell that only defines.
         is_plain: Of a class: making an instance runs no code of the user's.
+        hidden: What it makes remote below the top level: the line, and what that is.
         note: Of `run`: why its value is not known, for people.
     """
 
@@ -88,6 +89,7 @@ class Statement:
     imports: Mapping[str, str] = field(default_factory=dict)
     decorator: ast.expr | None = None
     is_plain: bool = False
+    hidden: tuple[tuple[int, str], ...] = ()
     note: str = ""
 
     @property
@@ -266,6 +268,7 @@ class Program:
             flags=self._flags,
             imports=imports_of(node) if kind == "import" else {},
             decorator=self._decorator(node) if isinstance(node, _DEFINITIONS) else None,
+            hidden=tuple(self._hidden(node)),
             is_plain=isinstance(node, ast.ClassDef) and is_plain_class(node, self.resolve),
         )
         self._bind(statement)
@@ -341,6 +344,15 @@ class Program:
             if last == "remote" and package.partition(".")[0] in FLASH and not _is_local(decorator):
                 return decorator
         return None
+
+    def _hidden(self, node: ast.stmt) -> Iterator[tuple[int, str]]:
+        for part in ast.walk(node):
+            if isinstance(part, _DEFINITIONS) and part is not node and self._decorator(part) is not None:
+                yield part.lineno, part.name
+            elif isinstance(part, ast.Call) and isinstance(part.func, ast.Call):
+                package, _, last = dotted(part.func.func, self.resolve).rpartition(".")
+                if last == "remote" and package.partition(".")[0] in FLASH:
+                    yield part.lineno, ast.unparse(part)
 
     # --- %flash use -----------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeGuard
 
 from flash_nb import resources
 from flash_nb.cells.options import CellOptions
@@ -71,36 +72,37 @@ class Declaration:
             return self
         return replace(self, fields=(*self.fields, (name, value)))
 
+    def class_for(self, target: Target) -> str:
+        """Return its class: official CPU workers get the image for GPUs unless the class says it."""
+        names = {name for name, _ in self.fields}
+        is_plain = self.cls in {"LiveServerless", "LiveLoadBalancer"}
+        return f"Cpu{self.cls}" if target.is_official and is_plain and "instanceIds" in names else self.cls
+
     def text(self, target: Target) -> str:
-        """Return the assignment that declares it."""
-        as_typed = self.bound
-        if (
-            as_typed is not None
-            and as_typed.value is not None
-            and target.endpoint_name(self.name) == self.name
-        ):
-            call = as_typed.value
-            assert isinstance(call, ast.Call)
-            typed = tuple(
-                (word.arg or "", ast.dump(word.value)) for word in call.keywords if word.arg != "name"
-            )
-            ours = tuple((name, ast.dump(value)) for name, value in self.fields)
-            named = next(word.value for word in call.keywords if word.arg == "name")
-            if (
-                typed == ours
-                and as_typed.names.binds == {self.variable}
-                and isinstance(as_typed.node, ast.Assign)
-                and isinstance(call.func, ast.Name)
-                and call.func.id == self.cls
-                and isinstance(named, ast.Constant)
-            ):
-                return as_typed.source
+        """Return the assignment that declares it, as it was typed if that will do."""
+        if self.bound is not None and self._is_as_typed(self.bound, target):
+            return self.bound.source
         settings = [f"name={_quoted(target.endpoint_name(self.name))}"]
         settings += [f"{name}={_unparsed(value)}" for name, value in self.fields]
-        line = f"{self.variable} = {self.cls}({', '.join(settings)})"
+        cls = self.class_for(target)
+        line = f"{self.variable} = {cls}({', '.join(settings)})"
         if len(line) <= _WIDTH:
             return line
-        return f"{self.variable} = {self.cls}(\n" + "".join(f"    {each},\n" for each in settings) + ")"
+        return f"{self.variable} = {cls}(\n" + "".join(f"    {each},\n" for each in settings) + ")"
+
+    def _is_as_typed(self, bound: Statement, target: Target) -> bool:
+        call = bound.value
+        assert isinstance(call, ast.Call)
+        words = {word.arg: ast.dump(word.value) for word in call.keywords}
+        ours = {name: ast.dump(value) for name, value in self.fields}
+        name = ast.dump(ast.Constant(target.endpoint_name(self.name)))
+        return (
+            words == {**ours, "name": name}
+            and bound.names.binds == {self.variable}
+            and isinstance(bound.node, ast.Assign)
+            and isinstance(call.func, ast.Name)
+            and call.func.id == self.class_for(target)
+        )
 
 
 def declared(
@@ -249,16 +251,40 @@ class _Plain(ast.NodeTransformer):
         return node
 
     def visit_Dict(self, node: ast.Dict) -> ast.AST:
-        self.generic_visit(node)
-        for index, (key, value) in enumerate(zip(node.keys, node.values, strict=True)):
-            if isinstance(key, ast.Constant) and isinstance(key.value, str) and is_secret(key.value, value):
-                node.values[index] = from_environment(key.value)
-        return node
+        for name, value in [*named_values(node)]:
+            if is_secret(name, value):
+                node.values[node.values.index(value)] = from_environment(name)
+        return self.generic_visit(node)
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
         if isinstance(node.value, str) and form_of(node.value):
             return from_environment("SECRET")
         return node
+
+
+def named_values(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+    """Yield the values that a piece of code gives names: by assignment, in a call, as items of a dict.
+
+    ``{"key": "TOKEN", "value": "…"}``, as templates have it, names the value by its key.
+    """
+    match node:
+        case ast.Assign(targets=targets, value=value):
+            yield from ((each.id, value) for each in targets if isinstance(each, ast.Name))
+        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+            yield name, value
+        case ast.keyword(arg=str(name), value=value):
+            yield name, value
+        case ast.Dict(keys=keys, values=values):
+            named = zip(keys, values, strict=True)
+            pairs = {str(key.value): value for key, value in named if _is_text(key)}
+            yield from pairs.items()
+            match pairs.get("key"), pairs.get("value"):
+                case ast.Constant(value=str(name)), ast.expr() as value:
+                    yield name, value
+
+
+def _is_text(node: ast.expr | None) -> TypeGuard[ast.Constant]:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def is_secret(name: str, value: ast.expr) -> bool:

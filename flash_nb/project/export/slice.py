@@ -18,7 +18,7 @@ from pathlib import Path
 from flash_nb.cells.definitions import names_of
 from flash_nb.cells.plan import PROVIDED_NAMES, CellPlan, plan_cell
 from flash_nb.cells.preflight import import_lines
-from flash_nb.cells.secret import form_of, says_secret
+from flash_nb.cells.secret import form_of
 from flash_nb.errors import did_you_mean
 from flash_nb.project.declared import Trouble, TroubleError
 from flash_nb.project.export.body import declared_global, line_reading, reading_functions
@@ -27,7 +27,7 @@ from flash_nb.project.export.imported import imported
 from flash_nb.project.export.origin import Origin
 from flash_nb.project.export.place import place_of
 from flash_nb.project.export.program import Program, Statement
-from flash_nb.project.export.resource import is_secret, literal
+from flash_nb.project.export.resource import is_secret, literal, named_values
 from flash_nb.project.export.target import Target
 from flash_nb.resources import __all__ as RESOURCE_NAMES  # noqa: N812 - a constant
 from flash_nb.sdk.dependencies import unprovided
@@ -466,15 +466,12 @@ def _secrets_of(tree: ast.AST) -> Sequence[tuple[int, str, str]]:
     """Return the line, the name and the sort of each secret that stands in code."""
     found = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if said := form_of(node.value):
-                found.append((node.lineno, "", said))
-        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
-            text = node.value.value
-            names = [each.id for each in node.targets if isinstance(each, ast.Name)]
-            if isinstance(text, str):
-                secret = [name for name in names if says_secret(name, text)]
-                found += [(node.lineno, name, f"the value of {name}, a secret") for name in secret]
+        text = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(node, ast.Constant) and isinstance(text, str) and (said := form_of(text)):
+            found.append((node.lineno, "", said))
+        for name, value in named_values(node):
+            if is_secret(name, value) and not form_of(ast.literal_eval(value)):
+                found.append((value.lineno, name, f"the value of {name}, a secret"))
     return found
 
 

@@ -75,7 +75,7 @@ def test_imports_go_into_the_functions_that_read_them_and_eager_ones_to_the_top(
             HEAD,
             "import math, json\nimport decimal as d\nfrom functools import cache\nimport os.path, os",
             "@cache\ndef root(x): return math.sqrt(x)",
-            '@remote(w)\ndef f(x: d.Decimal = d.ROUND_UP):\n    """Doc."""\n    return root(x), json.dumps(1)',
+            '@remote(w)\ndef f(x: d.Decimal):\n    """Doc."""\n    return root(x), json.dumps(1)',
         )
     )
     tree = ast.parse(text)
@@ -238,6 +238,10 @@ def test_partial_leaves_out_what_cannot_be_exported():
 @pytest.mark.parametrize(
     ("sources", "said"),
     [
+        ([HEAD, "if 1:\n    @remote(w)\n    def f(): pass"], "f is made remote below the top level"),
+        ([HEAD, "def f(): pass\ng = remote(w)(f)"], "remote(w)(f) is made remote below the top level"),
+        ([HEAD, "login = {'password': 'hunter2'}\n@remote(w)\ndef f(): return login"], "value of password"),
+        ([HEAD, "@remote(w)\ndef f(): return dict(api_key='hunter2')"], "value of api_key"),
         (["%%flash_remote\nfrom math import *"], "imports * from math"),
         (["%%flash_remote\nx = globals()"], "uses globals()"),
         (["%%flash_remote\n%matplotlib inline"], "a worker has no IPython magics"),
@@ -285,6 +289,16 @@ def test_a_secret_that_a_cell_is_allowed_is_a_parameter():
     assert "def make_x(my_token):" in module(made, "notebook.py")
 
 
+def test_a_template_holds_no_secret_either():
+    made = exported(
+        "from flash_nb import *",
+        'w = LiveServerless(name="work", template=PodTemplate(env=[{"key": "API_KEY", "value": "hunter2"}]))',
+        "@remote(w)\ndef f(): return 1",
+    )
+    assert 'PodTemplate(env=[{"key": "API_KEY", "value": os.environ["API_KEY"]}])' in module(made)
+    assert "import os\n" in module(made)
+
+
 # --- the project's other files -----------------------------------------------------------------------
 
 
@@ -299,6 +313,21 @@ def test_main_takes_each_parameter_of_each_queue_function():
         "d: Any = Body(None, embed=True)",
     ):
         assert part in text
+
+
+def test_a_cpu_resource_of_the_official_target_says_so_by_its_class():
+    sources = (
+        "from flash_nb import CpuInstanceType, LiveServerless, remote",
+        'w = LiveServerless(name="work", instanceIds=[CpuInstanceType.CPU5C_4_8])',
+        "@remote(w)\ndef f(): return 1",
+    )
+    assert "w = LiveServerless(" in module(exported(*sources))
+    assert "w = CpuLiveServerless(" in module(exported(*sources, target="runpod-flash"))
+
+
+def test_a_time_that_cannot_be_kept_is_noted():
+    notes = exported("%%flash_remote --timeout 5\nx = 1", "%%flash_remote\ny = 1").notes
+    assert any("make_x is no longer stopped after 5 s" in note for note in notes)
 
 
 def test_requirements_are_pinned_to_what_is_installed_here():
@@ -463,7 +492,7 @@ SNIPPETS = (
     "class Base:\n    k = a\n    def m(me): return sin(k)\n    class In:\n        def n(me): return np",
     "class Child(Base):\n    def m(self):\n        return super().m() + h(1)",
     "@remote(w)\ndef f(x: np.ndarray = None, *, n=k) -> Base:\n    return h(x), names, text, f0, Child",
-    "@remote(w, dependencies=['numpy'], system_dependencies=('git',))\nasync def g(x):\n    return await f(x)",
+    "@remote(w, dependencies=['numpy'], system_dependencies=('git',))\nasync def g(x): return await f(x)",
     "@remote(w, local=True)\ndef here(): return 1",
     "@remote(w)\nclass Model(Base):\n    def run(self): return here(), tomllib",
     "@remote(CpuLiveServerless(name='inline', workersMax=a))\n@functools.cache\ndef odd(): return i, file",
