@@ -112,7 +112,8 @@ def _insert(lines: list[str], function: ast.AST, added: Sequence[str]) -> None:
         new = [indented(text, indent) for text in added]
         lines[at - 1 : at] = [before.rstrip().rstrip(";"), *new, indent + rest]
         return
-    lines[at - 1 : at - 1] = [indented(text, " " * column) for text in added]
+    own = lines[at - 1]
+    lines[at - 1 : at - 1] = [indented(text, own[: len(own) - len(own.lstrip())]) for text in added]
 
 
 def without_decorator(source: str, is_ours: Callable[[ast.expr], bool], instead: str) -> str:

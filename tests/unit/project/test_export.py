@@ -101,6 +101,20 @@ def test_each_method_imports_what_it_reads():
     assert running(text)["C"]().a() > 3
 
 
+def test_tabs_semicolons_and_signs_beyond_ascii_are_kept():
+    text = module(
+        exported(
+            HEAD,
+            "import math; ü = 'é'; k = 1  # one",
+            "@remote(w)\ndef f(x):\n\tif x:\n\t\treturn math.floor(x), ü, k",
+            "@remote(w)\ndef g(x): y = 'é'; return math.floor(x), y",
+        )
+    )
+    assert "k = 1  # one" in text
+    assert running(text)["f"](1.5) == (1, "é", 1)
+    assert running(text)["g"](1.5) == (1, "é")
+
+
 def test_a_text_of_several_lines_keeps_its_value():
     cell = '%%flash_remote\ntext = """a\n  b\nc"""\nother = f"""{text}\n d"""'
     found = running(module(exported(cell), "notebook.py"))
