@@ -94,11 +94,7 @@ def check_drift(notebook: Path, folder: Path | None, console: Console) -> bool:
 
 
 def target_named(name: str) -> TargetName | None:
-    """Return the target of a name; None for an empty one.
-
-    Raises:
-        BadParameter: There is none.
-    """
+    """Return the target of a name; None for an empty one. Any other is a mistake on the line."""
     from flash_nb.project.export.target import TARGETS
 
     for target in TARGETS:
