@@ -195,26 +195,28 @@ class Program:
         return tuple(sorted({line, *(o for o in others if o.startswith("import ") and " as " not in o)}))
 
     def uses(self, statement: Statement) -> tuple[int, ...]:
-        """Return the places of the first and the last mention of a definition; its cell counts as one.
+        """Return the places of the first and the last mention of a definition; the end if there is none.
 
         A mention in another function counts where that function is mentioned.
         """
-        places = self._mentions(statement, set())
-        return (min(places), max(places)) if places else (len(self.statements),)
-
-    def _mentions(self, statement: Statement, seen: set[int]) -> set[int]:
         assert isinstance(statement.node, _DEFINITIONS)
-        name = statement.node.name
-        seen.add(statement.order)
+        own = statement.node.name
         places: set[int] = set()
-        for reader in self._readers.get(name, ()):
-            if reader.order <= statement.order or self.in_force(name, reader.order) is not statement:
-                continue
-            if name in reader.names.eager or reader.kind not in {"definition", "remote"}:
-                places.add(reader.order)
-            elif reader.order not in seen:
-                places |= self._mentions(reader, seen)
-        return places
+        seen = {statement.order}
+        waiting = [statement]
+        while waiting:
+            current = waiting.pop()
+            assert isinstance(current.node, _DEFINITIONS)
+            name = current.node.name
+            for reader in self._readers.get(name, ()):
+                is_later = reader.kind in {"definition", "remote"} and name not in reader.names.eager
+                if is_later and reader.order not in seen:
+                    seen.add(reader.order)
+                    waiting.append(reader)
+                elif not is_later and self.in_force(name, reader.order) is current:
+                    places.add(reader.order)
+        places = {place for place in places if self.in_force(own, place) is statement}
+        return (min(places), max(places)) if places else (len(self.statements),)
 
     # --- reading cells --------------------------------------------------------------------------
 

@@ -204,6 +204,19 @@ def test_a_name_is_what_it_is_when_the_function_is_called():
     assert "cell 2, line 1 and cell 5, line 1" in said
 
 
+def test_a_function_is_called_where_what_calls_it_is_called():
+    sources = [HEAD, "k = 1\nasync def both(): return await f()", "@remote(w)\ndef f(): return k", "k = 2"]
+    assert running(module(exported(*sources, "await both()")))["f"]() == 2
+    assert "not the same" in refused(*sources[:3], "await both()", "k = 2", "await both()")
+    assert running(module(exported(*sources[:3], "await both()", "k = 2")))["f"]() == 1
+
+
+def test_a_long_chain_of_helpers_is_followed():
+    chain = [f"def h{n}(x): return h{n - 1}(x) + 1" for n in range(1, 1500)]
+    made = exported(HEAD, "def h0(x): return x", *chain, "@remote(w)\ndef f(x): return h1499(x)")
+    assert module(made).count("def h") == 1500
+
+
 def test_names_of_cells_stay_when_a_cell_is_inserted():
     first = exported("%%flash_remote\nx = 1", "%%flash_remote\nx = 2")
     names = [each.name for each in first.functions]
