@@ -33,6 +33,7 @@ stands against an export, as does a name that is something else at the first cal
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -328,8 +329,6 @@ class _Draft:
 
 
 def _needs_arguments(origin: Origin) -> bool:
-    import ast
-
     statement = origin.statement
     assert statement is not None
     assert isinstance(statement.node, ast.ClassDef)

@@ -1,6 +1,7 @@
 """Modules: one file for each endpoint, with its functions and what they need, in the notebook's order."""
 
 from __future__ import annotations
+import __future__
 
 import ast
 import builtins
@@ -199,7 +200,7 @@ def _head(parts: _Parts, resource: Declaration, target: Target, declaration: str
             lines.append(for_target(line, target))
     lines.append(f"from {target.package} import {', '.join(sorted(flash))}")
     lines.sort(key=lambda line: (line.startswith("from "), line))
-    pieces = [_ANNOTATIONS] if parts.flags & _annotations_flag() else []
+    pieces = [_ANNOTATIONS] if parts.flags & __future__.annotations.compiler_flag else []
     pieces.append("\n".join(lines))
     if declaration:
         pieces.append(declaration)
@@ -208,12 +209,6 @@ def _head(parts: _Parts, resource: Declaration, target: Target, declaration: str
     if "__flash_shell__" in parts.provided or "_exit_code" in parts.provided:
         support.insert(0, "_exit_code = 0")
     return "\n\n\n".join([text, *support])
-
-
-def _annotations_flag() -> int:
-    import __future__
-
-    return __future__.annotations.compiler_flag
 
 
 def _joined(texts: Sequence[tuple[str, str]]) -> str:

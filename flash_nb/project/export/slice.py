@@ -15,18 +15,18 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from flash_nb.cells.definitions import names_of
+from flash_nb.cells.definitions import find_definitions, names_of
 from flash_nb.cells.plan import PROVIDED_NAMES, CellPlan, plan_cell
 from flash_nb.cells.preflight import import_lines
 from flash_nb.cells.secret import form_of
 from flash_nb.errors import did_you_mean
 from flash_nb.project.declared import Trouble, TroubleError
 from flash_nb.project.export.body import declared_global, line_reading, reading_functions
-from flash_nb.project.export.constant import FLASH, changed_names, is_immutable
+from flash_nb.project.export.constant import FLASH, changed_names, dotted, is_immutable
 from flash_nb.project.export.imported import imported
 from flash_nb.project.export.origin import Origin
 from flash_nb.project.export.place import place_of
-from flash_nb.project.export.program import Program, Statement
+from flash_nb.project.export.program import Program, Statement, nothing
 from flash_nb.project.export.resource import is_secret, literal, named_values
 from flash_nb.project.export.target import Target
 from flash_nb.resources import __all__ as RESOURCE_NAMES  # noqa: N812 - a constant
@@ -223,8 +223,6 @@ class _Slicer:
     @staticmethod
     def _may_be_absent(name: str, reader: Statement) -> bool:
         """Tell whether the code expects that a name may not exist."""
-        from flash_nb.cells.definitions import find_definitions
-
         if not isinstance(reader.node, _DEFINITIONS):
             return False
         reads = reads_of(find_definitions(reader.source, flags=reader.flags)[reader.node.name])
@@ -438,8 +436,6 @@ class _Slicer:
     def _at(self) -> Statement:
         if self._origin.statement is not None:
             return self._origin.statement
-        from flash_nb.project.export.program import nothing
-
         return nothing(self._origin.cell, self._origin.order)
 
     def _refuse(self, reader: Statement, name: str, message: str, fix: str) -> None:
@@ -488,8 +484,6 @@ def inside_names(statement: Statement) -> frozenset[str]:
 
 def is_remote_decorator(program: Program, statement: Statement, decorator: ast.expr) -> bool:
     """Tell whether a decorator is ``remote``, with ``local=True`` or without."""
-    from flash_nb.project.export.constant import dotted
-
     target = decorator.func if isinstance(decorator, ast.Call) else decorator
     name = dotted(target, lambda each: program.resolve_at(each, statement.order))
     package, _, last = name.rpartition(".")
