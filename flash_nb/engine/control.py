@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from flash_nb.engine import declaration
+from flash_nb.engine.apps import environment_in
 from flash_nb.engine.events import EndpointDeleted, EndpointSaved
 from flash_nb.engine.machine import counters
 from flash_nb.engine.state import Needs, Scaling
@@ -78,14 +79,14 @@ class Control:
         }
 
     def id_of(self, spec: dict[str, Any]) -> str:
-        """Return the id of the endpoint of this name and kind, be it there or not.
+        """Return the id of the endpoint of this name, kind and environment, be it there or not.
 
         It follows from them: kernels know it, even if the engine's memory is lost. Only an endpoint that
         was renamed keeps the id of its former name.
         """
-        identity = [spec["kind"], spec["name"]]
+        identity = _identity(spec)
         for endpoint_id, known in self.endpoints.items():
-            if [known["kind"], known["name"]] == identity:
+            if _identity(known) == identity:
                 return endpoint_id
         endpoint_id = _hashed("/".join(identity))
         while endpoint_id in self.endpoints:
@@ -220,6 +221,10 @@ class Control:
             "env": sorted(spec["env"]),
             "counts": dict(counters(self._server.machine, endpoint_id)),
         }
+
+
+def _identity(spec: dict[str, Any]) -> list[str]:
+    return [*filter(None, [environment_in(spec)]), spec["kind"], spec["name"]]
 
 
 def _hashed(identity: str) -> str:

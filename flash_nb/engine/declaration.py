@@ -82,7 +82,7 @@ def spec_of(given: Mapping[str, Any], known: Mapping[str, Any] | None = None) ->
         "env": env,
         "volume": declared.get("networkVolumeId"),
         "balanced": is_balanced,
-        "app": known.get("app") or (EXECUTE if is_balanced and is_live(image) else None),
+        "app": _stand_in(known) or (EXECUTE if is_balanced and is_live(image) else None),
         "requirements": known.get("requirements", []),
         "system": known.get("system", []),
         "scaling": _scaling(declared),
@@ -122,6 +122,12 @@ def answer_of(endpoint_id: str, spec: Mapping[str, Any]) -> dict[str, Any]:
         "version": 0,
         "workersStandby": 0,
     }
+
+
+def _stand_in(known: Mapping[str, Any]) -> Any:
+    """Return what somebody said that an endpoint serves; a deployed build is no part of its declaration."""
+    app = known.get("app")
+    return None if app and "artifact" in app else app
 
 
 def _declared(spec: Mapping[str, Any]) -> dict[str, Any]:

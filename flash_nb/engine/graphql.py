@@ -1,14 +1,14 @@
-"""Endpoints over HTTP: the part of Runpod's GraphQL that the engine serves, ``POST /graphql``.
+"""Endpoints and apps over HTTP: the part of Runpod's GraphQL that the engine serves, ``POST /graphql``.
 
-An endpoint is known by its kind and its name, as our own kernels know it. So two clients that save the same
-name at once end with one endpoint, where Runpod would make two. With an ``id`` that endpoint is changed,
-its name too. Official clients remember ids and do not mind; to save an endpoint is also to ask for its id.
-
-Apps and environments are refused with a sentence.
+An endpoint is known by its kind and its name, as our own kernels know it, and by its environment. So two
+clients that save the same name at once end with one endpoint, where Runpod would make two. With an ``id``
+that endpoint is changed, its name too. Official clients remember ids and do not mind; to save an endpoint is
+also to ask for its id.
 """
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -18,144 +18,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from flash_nb.engine import declaration
+from flash_nb.engine.apps import App, Build, Environment, environment_in, object_key
 from flash_nb.engine.gate import RefusalError, admit, body_of, object_of
-from flash_nb.errors import EndpointNotFoundError
+from flash_nb.engine.schema import SCHEMA
+from flash_nb.engine.volumes import known_volumes
+from flash_nb.errors import BackendError, EndpointNotFoundError
 
 if TYPE_CHECKING:
     from flash_nb.engine.server import Server
 
 MAX_BODY_BYTES = 10_000_000
-
-SCHEMA = """
-scalar JSON
-
-type Query {
-  myself: User!
-}
-
-type Mutation {
-  saveEndpoint(input: EndpointInput!): Endpoint!
-  deleteEndpoint(id: String!): JSON
-}
-
-type User {
-  id: String!
-  endpoints: [Endpoint!]!
-}
-
-input EndpointInput {
-  id: String
-  name: String
-  type: String
-  gpuIds: String
-  gpuCount: Int
-  allowedCudaVersions: String
-  minCudaVersion: String
-  instanceIds: [String!]
-  locations: String
-  workersMin: Int
-  workersMax: Int
-  workersStandby: Int
-  workersPFBTarget: Int
-  idleTimeout: Int
-  executionTimeoutMs: Int
-  scalerType: String
-  scalerValue: Int
-  networkVolumeId: String
-  networkVolumeIds: JSON
-  template: PodTemplateInput
-  templateId: String
-  flashBootType: String
-  flashEnvironmentId: String
-  activeBuildid: String
-  aiKey: String
-  computeType: String
-  createdAt: String
-  hubRelease: JSON
-  repo: JSON
-  userId: String
-}
-
-input PodTemplateInput {
-  id: String
-  name: String
-  imageName: String
-  env: [EnvironmentVariableInput!]
-  advancedStart: Boolean
-  config: JSON
-  containerDiskInGb: Int
-  containerRegistryAuthId: String
-  dockerArgs: String
-  ports: String
-  readme: String
-  startScript: String
-  volumeInGb: Int
-}
-
-input EnvironmentVariableInput {
-  key: String!
-  value: String!
-}
-
-type Endpoint {
-  id: String!
-  name: String!
-  type: String!
-  gpuIds: String!
-  gpuCount: Int!
-  allowedCudaVersions: String!
-  minCudaVersion: String
-  instanceIds: [String!]!
-  locations: String!
-  workersMin: Int!
-  workersMax: Int!
-  workersStandby: Int!
-  workersPFBTarget: Int!
-  idleTimeout: Int!
-  executionTimeoutMs: Int!
-  scalerType: String!
-  scalerValue: Int!
-  networkVolumeId: String
-  networkVolumeIds: [EndpointVolume!]!
-  networkVolume: NetworkVolume
-  template: PodTemplate!
-  templateId: String!
-  env: [EnvironmentVariable!]!
-  flashBootType: String
-  flashEnvironmentId: String
-  activeBuildid: String
-  aiKey: String
-  computeType: String
-  createdAt: String
-  idePodId: String
-  userId: String!
-  version: Int!
-}
-
-type NetworkVolume {
-  id: String!
-  dataCenterId: String
-}
-
-type EndpointVolume {
-  networkVolumeId: String!
-  dataCenterId: String
-}
-
-type PodTemplate {
-  id: String!
-  name: String
-  imageName: String!
-  env: [EnvironmentVariable!]!
-  containerDiskInGb: Int!
-  dockerArgs: String!
-}
-
-type EnvironmentVariable {
-  key: String!
-  value: String!
-}
-"""
 
 
 class GraphQL:
@@ -179,9 +51,6 @@ class GraphQL:
         query, variables = body.get("query"), body.get("variables") or {}
         if not isinstance(query, str) or not isinstance(variables, dict):
             raise RefusalError(400, 'The body must be {"query": TEXT, "variables": {…}}.')
-        if later := _flash_field(query):
-            message = f"{later} is not available yet: the local engine has no apps and environments."
-            return JSONResponse({"data": None, "errors": [{"message": message}]})
         result = await graphql.graphql(
             _schema(),
             query,
@@ -195,45 +64,193 @@ class GraphQL:
         return JSONResponse(result.formatted, status_code=status)
 
 
+Answer = dict[str, Any]
+
+
 class _Root:
     """The root fields: graphql-core calls the method of a field's name."""
 
     def __init__(self, server: Server) -> None:
+        self._server = server
         self._control = server.control
+        self._apps = server.apps
 
-    def myself(self, _: Any) -> dict[str, Any]:
-        endpoints = self._control.endpoints.items()
-        return {"id": "local", "endpoints": [declaration.answer_of(*found) for found in endpoints]}
+    def myself(self, _: Any) -> Answer:
+        return {
+            "id": "local",
+            "endpoints": [self._endpoint(endpoint_id) for endpoint_id in self._control.endpoints],
+            "flashApps": [self._app(app) for app in self._apps.apps.values()],
+        }
 
-    def saveEndpoint(self, _: Any, input: dict[str, Any]) -> dict[str, Any]:  # noqa: A002, N802 - wire names
+    # --- endpoints ----------------------------------------------------------------------------
+
+    def saveEndpoint(self, _: Any, input: Answer) -> Answer:
         control = self._control
         endpoint_id = input.get("id")
-        if endpoint_id and endpoint_id not in control.endpoints:
-            raise EndpointNotFoundError(f"The engine has no endpoint {endpoint_id!r}.")
-        if not endpoint_id:
+        if endpoint_id:
+            self._check_endpoint(endpoint_id)
+        else:
             spec = declaration.spec_of(input)
             endpoint_id = control.id_of(spec)
         spec = declaration.spec_of(input, control.endpoints.get(endpoint_id))
-        control.save(endpoint_id, spec)
-        return declaration.answer_of(endpoint_id, spec)
+        if environment_id := environment_in(spec):
+            self._apps.environment(environment_id)
+        self._server.deployments.save(endpoint_id, spec)
+        return self._endpoint(endpoint_id)
 
-    async def deleteEndpoint(self, _: Any, id: str) -> None:  # noqa: A002, N802 - wire names
+    async def deleteEndpoint(self, _: Any, id: str) -> None:
+        environment_id = environment_in(self._control.endpoints.get(id, {}))
         await self._control.do_delete(id)
+        if environment_id:
+            self._server.deployments.tell(environment_id)
+
+    # --- apps ---------------------------------------------------------------------------------
+
+    def flashApp(self, _: Any, flashAppId: str) -> Answer:
+        return self._app(self._apps.app(flashAppId))
+
+    def flashAppByName(self, _: Any, flashAppName: str) -> Answer:
+        return self._app(self._apps.app_of(flashAppName))
+
+    def createFlashApp(self, _: Any, input: Answer) -> Answer:
+        return self._app(self._apps.create_app(input["name"]))
+
+    def deleteFlashApp(self, _: Any, flashAppId: str) -> bool:
+        artifacts = self._apps.delete_app(flashAppId)
+        self._server.artifacts.remove(*artifacts)
+        return True
+
+    # --- environments -------------------------------------------------------------------------
+
+    def flashEnvironment(self, _: Any, flashEnvironmentId: str) -> Answer:
+        return self._environment(self._apps.environment(flashEnvironmentId))
+
+    def flashEnvironmentByName(self, _: Any, input: Answer) -> Answer:
+        return self._environment(self._apps.environment_of(input["flashAppId"], input["name"]))
+
+    def createFlashEnvironment(self, _: Any, input: Answer) -> Answer:
+        return self._environment(self._apps.create_environment(input["flashAppId"], input["name"]))
+
+    def updateFlashEnvironment(self, _: Any, input: Answer) -> Answer:
+        return self._environment(self._apps.set_state(input["flashEnvironmentId"], input["status"]))
+
+    def deleteFlashEnvironment(self, _: Any, flashEnvironmentId: str) -> bool:
+        self._apps.delete_environment(flashEnvironmentId)
+        return True
+
+    def addEndpointToFlashEnvironment(self, info: Any, input: Answer) -> Answer:
+        self._check_endpoint(input["endpointId"])
+        given = {"id": input["endpointId"], "flashEnvironmentId": input["flashEnvironmentId"]}
+        return self.saveEndpoint(info, given)
+
+    def addNetworkVolumeToFlashEnvironment(self, _: Any, input: Answer) -> Answer:
+        volume_id = input["networkVolumeId"]
+        known = {volume["id"]: volume for volume in known_volumes(self._server.settings.home)}
+        if volume_id not in known:
+            raise BackendError(f"Network volume not found: {volume_id!r}")
+        environment = self._apps.add_volume(input["flashEnvironmentId"], volume_id)
+        return {**known[volume_id], "flashEnvironmentId": environment.id}
+
+    # --- builds -------------------------------------------------------------------------------
+
+    def flashBuild(self, _: Any, flashBuildId: str) -> Answer:
+        return _build(self._apps.build(flashBuildId))
+
+    def prepareFlashArtifactUpload(self, _: Any, input: Answer) -> Answer:
+        self._server.artifacts.check_room(input["tarballSize"])
+        upload = self._apps.prepare(input["flashAppId"], input["tarballSize"])
+        return {
+            "uploadUrl": self._server.artifacts.upload_url(upload),
+            "objectKey": upload.object_key,
+            "expiresAt": _when(upload.expires_at),
+        }
+
+    def finalizeFlashArtifactUpload(self, _: Any, input: Answer) -> Answer:
+        upload = self._apps.upload_of(input["flashAppId"], input["objectKey"])
+        manifest = _manifest(input["manifest"])
+        if not self._server.artifacts.is_gzip(upload.id):
+            self._apps.discard(upload)
+            self._server.artifacts.remove(upload.id)
+            raise BackendError(
+                f"The artifact {upload.object_key!r} is not in the gzip format: upload a .tar.gz."
+            )
+        build, surplus = self._apps.finalize(upload, manifest)
+        self._server.artifacts.remove(*surplus)
+        return _build(build)
+
+    async def deployBuildToEnvironment(self, _: Any, input: Answer) -> Answer:
+        return self._environment(
+            await self._server.deployments.deploy(input["flashEnvironmentId"], input["flashBuildId"])
+        )
+
+    def updateFlashBuildManifest(self, _: Any, input: Answer) -> Answer:
+        build = self._apps.set_manifest(input["flashBuildId"], _manifest(input["manifest"]))
+        return _build(build)
+
+    # --- answers ------------------------------------------------------------------------------
+
+    def _check_endpoint(self, endpoint_id: str) -> None:
+        if endpoint_id not in self._control.endpoints:
+            raise EndpointNotFoundError(f"The engine has no endpoint {endpoint_id!r}.")
+
+    def _endpoint(self, endpoint_id: str) -> Answer:
+        spec = self._control.endpoints[endpoint_id]
+        answer = declaration.answer_of(endpoint_id, spec)
+        environment = self._apps.environments.get(environment_in(spec))
+        return answer if environment is None else {**answer, "activeBuildid": environment.build}
+
+    def _app(self, app: App) -> Answer:
+        return {
+            "id": app.id,
+            "name": app.name,
+            "createdAt": _when(app.created_at),
+            "flashEnvironments": [self._environment(each) for each in self._apps.environments_of(app.id)],
+            "flashBuilds": [_build(build) for build in self._apps.builds_of(app.id)],
+        }
+
+    def _environment(self, environment: Environment) -> Answer:
+        known = {volume["id"]: volume for volume in known_volumes(self._server.settings.home)}
+        return {
+            "id": environment.id,
+            "flashAppId": environment.app,
+            "name": environment.name,
+            "state": environment.state,
+            "createdAt": _when(environment.created_at),
+            "activeBuildId": environment.build,
+            "activeArtifact": lambda _: self._artifact(environment),
+            "endpoints": [self._endpoint(each) for each in self._apps.members(environment.id)],
+            "networkVolumes": [known[volume] for volume in environment.volumes if volume in known],
+        }
+
+    def _artifact(self, environment: Environment) -> Answer | None:
+        if environment.build is None:
+            return None
+        build = self._apps.build(environment.build)
+        url, expires_at = self._server.artifacts.download_url(build.artifact)
+        key = object_key(build.app, build.artifact)
+        return {"objectKey": key, "downloadUrl": url, "expiresAt": _when(expires_at)}
 
 
-def _flash_field(query: str) -> str:
-    """Return the first root field that is about apps, environments and builds; empty if none is."""
-    try:
-        document = graphql.parse(query)
-    except graphql.GraphQLSyntaxError:
-        return ""
-    for definition in document.definitions:
-        if isinstance(definition, graphql.OperationDefinitionNode):
-            for field in definition.selection_set.selections:
-                name = field.name.value if isinstance(field, graphql.FieldNode) else ""
-                if "flash" in name.lower() or name == "deployBuildToEnvironment":
-                    return name
-    return ""
+def _build(build: Build) -> Answer:
+    return {
+        "id": build.id,
+        "flashAppId": build.app,
+        "objectKey": object_key(build.app, build.artifact),
+        "createdAt": _when(build.created_at),
+        "manifest": build.manifest,
+    }
+
+
+def _manifest(given: Any) -> Answer:
+    if not isinstance(given, dict) or not isinstance(given.get("resources"), dict):
+        raise BackendError('A manifest is an object with "resources": flash build writes it.')
+    return given
+
+
+def _when(seconds: float) -> str:
+    """Return a time as Runpod writes it: UTC, with milliseconds."""
+    text = datetime.fromtimestamp(seconds, tz=timezone.utc).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
 
 
 @cache

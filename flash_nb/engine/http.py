@@ -9,9 +9,12 @@ cookies of one port of this machine to all others, which is also why no cookie o
 ``/v2``      jobs: `flash_nb.engine.rest`; their workers: `flash_nb.engine.takers`;
              what there is to choose: `flash_nb.engine.catalog`;
              volumes: `flash_nb.engine.volumes`
-``/graphql`` endpoints: `flash_nb.engine.graphql`
+``/graphql`` endpoints, apps: `flash_nb.engine.graphql`
 ``/rest``    volumes, for clients of REST v1: `flash_nb.engine.volumes`
 ============ ====================================================================
+
+One more, ``/artifacts``, needs no token but an address that the engine has signed:
+`flash_nb.engine.artifacts`.
 
 Names other than this machine's in ``Host`` are refused, so that no web page can reach the engine by
 a name of its own (DNS rebinding).
@@ -87,6 +90,7 @@ class HttpDoor:
                 *Rest(server).routes,
                 *GraphQL(server).routes,
                 *Volumes(server).routes,
+                *server.artifacts.routes,
                 Route("/{endpoint}/{path:path}", self._forward, methods=METHODS),
             ]
         )

@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flash_nb.engine import answer, hardware
+from flash_nb.engine.apps import Apps
+from flash_nb.engine.artifacts import Artifacts
 from flash_nb.engine.balance import Request
 from flash_nb.engine.channel import Peer, listen, private_folder
 from flash_nb.engine.control import Control
+from flash_nb.engine.deployments import Deployments
 from flash_nb.engine.environments import (
     Environments,
     EnvironmentSpec,
@@ -139,6 +142,9 @@ class Server:
         self.machine = Machine(seed=secrets.token_hex(3))
         self.store = Store(home / "engine.sqlite")
         self.control = Control(self)
+        self.apps = Apps(self.store, lambda: self.control.endpoints)
+        self.artifacts = Artifacts(self)
+        self.deployments = Deployments(self)
         self.environments = Environments(settings.cache / "environments")
         self.gpus = hardware.gpus()
         self._processes = Processes(settings.cache / "worker")
@@ -245,6 +251,7 @@ class Server:
 
     def _restore(self) -> None:
         self.control.restore()
+        self.deployments.restore()
         self._event_counts = self.store.event_counts()
         for job, frame in self.store.webhooks_due():
             self.spawn(self._tell_webhook(job, frame))
@@ -280,6 +287,7 @@ class Server:
             await self.store.flushed()
             self.store.prune(time.time() - RETENTION_S)
             self._remove_old_files(time.time() - RETENTION_S)
+            self.deployments.remove_unused(time.time() - RETENTION_S)
             await asyncio.sleep(PRUNE_EVERY_S)
 
     def _remove_old_files(self, before: float) -> None:
@@ -619,7 +627,7 @@ class Server:
 
     def _variables(self, action: StartWorker, environment: dict[str, str]) -> dict[str, str]:
         spec = self.control.endpoints[action.endpoint_id]
-        variables = {**environment, **spec["env"]}
+        variables = {**environment, **spec["env"], **self.deployments.variables(spec)}
         if spec["volume"]:
             folder = self.settings.home / "volumes" / spec["volume"]
             folder.mkdir(parents=True, exist_ok=True)

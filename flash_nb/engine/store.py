@@ -1,4 +1,4 @@
-"""The store: endpoints, jobs and their events in SQLite, written in batches.
+"""The store: endpoints, apps, jobs and their events in SQLite, written in batches.
 
 The loop of the engine never waits for the disk: changes gather in memory, the latest state of each
 job replacing the one before, and a thread writes them in one transaction every `FLUSH_S`.
@@ -14,7 +14,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ MAX_EVENTS_PER_JOB = 2_000
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS endpoints (id TEXT PRIMARY KEY, spec TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS records (kind TEXT NOT NULL, id TEXT NOT NULL, record TEXT NOT NULL,
+    PRIMARY KEY (kind, id));
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY, endpoint TEXT NOT NULL, client TEXT NOT NULL, needs TEXT NOT NULL,
     status TEXT NOT NULL, worker TEXT NOT NULL, attempts INTEGER NOT NULL,
@@ -88,6 +90,23 @@ class Store:
         """Forget an endpoint."""
         with self._transaction():
             self._db.execute("DELETE FROM endpoints WHERE id = ?", (endpoint_id,))
+
+    def save_records(self, changes: Mapping[tuple[str, str], Mapping[str, Any] | None]) -> None:
+        """Write records at once, all or none of them.
+
+        Args:
+            changes: By kind and id; None: it is to be forgotten.
+        """
+        with self._transaction():
+            for (kind, record_id), record in changes.items():
+                if record is None:
+                    self._db.execute("DELETE FROM records WHERE kind = ? AND id = ?", (kind, record_id))
+                else:
+                    self._db.execute(
+                        "INSERT INTO records VALUES (?,?,?)"
+                        " ON CONFLICT (kind, id) DO UPDATE SET record=excluded.record",
+                        (kind, record_id, json.dumps(record)),
+                    )
 
     def save_job(self, job: Job, request: bytes | None, result: bytes | None) -> None:
         """Note a job for the next flush."""
@@ -173,6 +192,11 @@ class Store:
         """Return the stored endpoints: id to spec."""
         rows = self._reader.execute("SELECT id, spec FROM endpoints ORDER BY rowid")
         return {endpoint_id: json.loads(spec) for endpoint_id, spec in rows}
+
+    def records(self, kind: str) -> list[dict[str, Any]]:
+        """Return the records of a kind, oldest first."""
+        rows = self._reader.execute("SELECT record FROM records WHERE kind = ? ORDER BY rowid", (kind,))
+        return [json.loads(record) for (record,) in rows]
 
     def unfinished(self) -> list[tuple[Job, bytes]]:
         """Return the unfinished jobs with their requests, oldest first."""
@@ -302,7 +326,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + _SCHEMA)
         _add_columns(db)
-        for table in ("endpoints", "jobs", "events"):
+        for table in ("endpoints", "records", "jobs", "events"):
             db.execute(f"SELECT * FROM {table} LIMIT 1").fetchall()  # noqa: S608 - not from outside
     except BaseException:
         db.close()

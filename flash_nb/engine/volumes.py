@@ -38,6 +38,7 @@ class Volumes:
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._home = server.settings.home
 
     @property
     def routes(self) -> list[Route]:
@@ -52,7 +53,7 @@ class Volumes:
 
     async def _list(self, request: Request) -> Response:
         admit(request, self._server)
-        return JSONResponse({"networkVolumes": [_in_v2(volume) for volume in self._known()]})
+        return JSONResponse({"networkVolumes": [_in_v2(volume) for volume in known_volumes(self._home)]})
 
     async def _create(self, request: Request) -> Response:
         volume, _ = self._provided(asked_of_v2(await self._given(request)))
@@ -60,7 +61,7 @@ class Volumes:
 
     async def _list_v1(self, request: Request) -> Response:
         admit(request, self._server)
-        return JSONResponse([_in_v1(volume) for volume in self._known()])
+        return JSONResponse([_in_v1(volume) for volume in known_volumes(self._home)])
 
     async def _create_v1(self, request: Request) -> Response:
         volume, is_new = self._provided(asked_of_v1(await self._given(request)))
@@ -72,24 +73,22 @@ class Volumes:
 
     def _provided(self, volume: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         """Return the volume of this id, and if it was made for that."""
-        known = self._known()
+        known = known_volumes(self._home)
         for found in known:
             if found["id"] == volume["id"]:
                 return found, False
-        (self._server.settings.home / "volumes" / volume["id"]).mkdir(parents=True, exist_ok=True)
-        self._file.write_text(json.dumps([*known, volume]))
+        (self._home / "volumes" / volume["id"]).mkdir(parents=True, exist_ok=True)
+        _file(self._home).write_text(json.dumps([*known, volume]))
         return volume, True
 
-    @property
-    def _file(self) -> Path:
-        return self._server.settings.home / "volumes.json"
 
-    def _known(self) -> list[dict[str, Any]]:
-        try:
-            known: list[dict[str, Any]] = json.loads(self._file.read_text())
-        except (OSError, ValueError):
-            return []
-        return known
+def known_volumes(home: Path) -> list[dict[str, Any]]:
+    """Return the volumes of an engine's home."""
+    try:
+        known: list[dict[str, Any]] = json.loads(_file(home).read_text())
+    except (OSError, ValueError):
+        return []
+    return known
 
 
 def asked_of_v1(given: dict[str, Any]) -> dict[str, Any]:
@@ -129,6 +128,10 @@ def _volume(given: dict[str, Any], place_field: str, status: int) -> dict[str, A
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
         raise RefusalError(status, f"size must be a number of GB, 1 or more, not {size!r}.")
     return {"id": f"{place}-{name}", "name": name, "dataCenterId": place, "size": size}
+
+
+def _file(home: Path) -> Path:
+    return home / "volumes.json"
 
 
 def _in_v1(volume: dict[str, Any]) -> dict[str, Any]:

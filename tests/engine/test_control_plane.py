@@ -205,7 +205,7 @@ def test_arguments_in_the_query_itself_are_read_too(world):
         (SAVE, {"input": {"name": "x", "templateId": "i", "workersMax": "3"}}, "Int"),
         (SAVE, {"input": {"name": "x", "templateId": "i", "networkVolumeId": "../x"}}, "volume"),
         (DELETE, {"id": "ep-none"}, "ep-none"),
-        ("query q($n: String!) { flashAppByName(flashAppName: $n) { id } }", {"n": "a"}, "not available yet"),
+        ("query q($n: String!) { flashAppByName(flashAppName: $n) { id } }", {"n": "a"}, "App not found"),
     ],
 )
 def test_errors_are_graphqls(world, query, variables, word):
