@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from flash_nb.engine import declaration
@@ -23,7 +24,7 @@ from flash_nb.version import __version__
 if TYPE_CHECKING:
     from flash_nb.engine.server import Server
 
-REPLACES_WORKERS = ("env", "gpu_count", "volume", "app", "requirements", "system")
+REPLACES_WORKERS = ("env", "gpu_count", "volume", "app", "requirements", "system", "python")
 
 
 class Control:
@@ -92,6 +93,10 @@ class Control:
         while endpoint_id in self.endpoints:
             endpoint_id = _hashed(endpoint_id)
         return endpoint_id
+
+    def python_of(self, spec: Mapping[str, Any]) -> str:
+        """Return the interpreter of an endpoint's workers: a path, or a version."""
+        return spec.get("python") or self._server.settings.python
 
     def save(self, endpoint_id: str, spec: dict[str, Any]) -> None:
         """Create an endpoint, or bring it up to date."""
@@ -178,15 +183,13 @@ class Control:
     def _save(self, endpoint_id: str, spec: dict[str, Any]) -> None:
         known = self.endpoints.get(endpoint_id)
         self.endpoints[endpoint_id] = spec
-        replace = known is not None and any(known[key] != spec[key] for key in REPLACES_WORKERS)
+        replace = known is not None and any(known.get(key) != spec.get(key) for key in REPLACES_WORKERS)
         bounds = {"workers_min": 0, "workers_max": 0} if self.why_nothing_runs(endpoint_id) else {}
         self._server.post(
             EndpointSaved(
                 endpoint_id,
                 Scaling(**{**spec["scaling"], **bounds}),
-                Needs(
-                    self._server.settings.python, frozenset(spec["requirements"]), frozenset(spec["system"])
-                ),
+                Needs(self.python_of(spec), frozenset(spec["requirements"]), frozenset(spec["system"])),
                 replace_workers=replace,
                 balanced=spec["balanced"],
             )

@@ -86,11 +86,11 @@ class Deployments:
 
     def served(self, spec: dict[str, Any]) -> dict[str, Any]:
         """Return the spec of an endpoint with what the active build of its environment has for it."""
-        build = self._active(spec)
-        resource = None if build is None else build.manifest["resources"].get(spec["env"].get(RESOURCE))
-        if build is None or resource is None:
+        build, key = self._active(spec), spec["env"].get(RESOURCE)
+        if build is None or key not in build.manifest["resources"]:
             return spec
-        return {**spec, **serving.served(self._folder(build), spec["env"][RESOURCE], resource)}
+        python = self._server.settings.python
+        return {**spec, **serving.served(self._folder(build), key, build.manifest, python=python)}
 
     def variables(self, spec: Mapping[str, Any]) -> dict[str, str]:
         """Return what workers of an endpoint find in their environment about where they are."""

@@ -242,9 +242,10 @@ def _build(build: Build) -> Answer:
 
 
 def _manifest(given: Any) -> Answer:
-    if not isinstance(given, dict) or not isinstance(given.get("resources"), dict):
-        raise BackendError('A manifest is an object with "resources": flash build writes it.')
-    return given
+    resources = given.get("resources") if isinstance(given, dict) else None
+    if not isinstance(resources, dict) or not all(isinstance(each, dict) for each in resources.values()):
+        raise BackendError('A manifest is an object with "resources" by name: flash build writes it.')
+    return dict(given)
 
 
 def _when(seconds: float) -> str:

@@ -107,7 +107,8 @@ class Rest:
         server, endpoint_id = self._server, request.path_params["endpoint"]
         body = object_of(await body_of(request, limit))
         spec = server.control.endpoints[endpoint_id]
-        header, content = order.submission(job_id, endpoint_id, spec, body, python=server.settings.python)
+        python = server.control.python_of(spec)
+        header, content = order.submission(job_id, endpoint_id, spec, body, python=python)
         payload = await asyncio.to_thread(lambda: json.dumps(content).encode())
         header, buffers = frames.spill(header, [payload], server.spill_folders)
         if endpoint_id not in server.control.endpoints:  # it was deleted while we read

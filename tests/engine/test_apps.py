@@ -138,7 +138,7 @@ def artifact(word: str = "first", **files: str) -> bytes:
     """Return an artifact whose handlers say a word."""
     found = {
         "flash_manifest.json": json.dumps(MANIFEST),
-        "flash_runtime/__init__.py": "",
+        **dict.fromkeys((f"{each}/__init__.py" for each in ("flash_runtime", "cloudpickle", "fastapi")), ""),
         "handler_worker.py": HANDLER.replace("WORD", word),
         "handler_api.py": APPLICATION.replace("WORD", word),
         **files,
@@ -484,7 +484,7 @@ def test_an_artifact_is_put_once_whole_and_by_its_address_only(world):
         for manifest in ({}, [], "x", {"resources": []}):
             assert "manifest" in await d.refusal(FINALIZE, input={**given, "manifest": manifest})
         build = (await d.said(FINALIZE, input=given))["id"]
-        assert f"the build '{build}' already" in await d.refusal(FINALIZE, input=given)
+        assert f"already: it is the build '{build}'" in await d.refusal(FINALIZE, input=given)
 
     deploying(world, body)
 
