@@ -93,14 +93,32 @@ class Deployments:
         return {**spec, **serving.served(self._folder(build), key, build.manifest, python=python)}
 
     def variables(self, spec: Mapping[str, Any]) -> dict[str, str]:
-        """Return what workers of an endpoint find in their environment about where they are."""
-        environment_id = environment_in(spec)
-        if self._active(spec) is None:
+        """Return what workers of an endpoint find in their environment about where they are.
+
+        The engine's token is among it, but for resources of which the manifest says that they call no others.
+        """
+        build, key = self._active(spec), spec["env"].get(RESOURCE)
+        if build is None or key not in build.manifest["resources"]:
             return {}
-        return {
+        environment_id = environment_in(spec)
+        found = {
             "FLASH_ENVIRONMENT_ID": environment_id,
             "FLASH_MANIFEST_PATH": str(self._manifest(environment_id)),
         }
+        if build.manifest["resources"][key].get("makes_remote_calls", True):
+            url = self._server.http_url()
+            found |= {
+                "RUNPOD_API_KEY": self._server.token,
+                "RUNPOD_API_BASE_URL": url,
+                "RUNPOD_ENDPOINT_BASE_URL": f"{url}/v2",
+            }
+        return found
+
+    def changed(self, build_id: str) -> None:
+        """Take note that the manifest of a build is another one."""
+        for environment in self._server.apps.environments.values():
+            if environment.build == build_id:
+                self.tell(environment.id)
 
     def tell(self, environment_id: str) -> None:
         """Write the manifest that the workers of an environment read: who is where."""

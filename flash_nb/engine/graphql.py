@@ -185,6 +185,7 @@ class _Root:
 
     def updateFlashBuildManifest(self, _: Any, input: Answer) -> Answer:
         build = self._apps.set_manifest(input["flashBuildId"], _manifest(input["manifest"]))
+        self._server.deployments.changed(build.id)
         return _build(build)
 
     # --- answers ------------------------------------------------------------------------------

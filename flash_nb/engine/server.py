@@ -627,7 +627,7 @@ class Server:
 
     def _variables(self, action: StartWorker, environment: dict[str, str]) -> dict[str, str]:
         spec = self.control.endpoints[action.endpoint_id]
-        variables = {**environment, **spec["env"], **self.deployments.variables(spec)}
+        variables = {**environment, **self.deployments.variables(spec), **spec["env"]}
         if spec["volume"]:
             folder = self.settings.home / "volumes" / spec["volume"]
             folder.mkdir(parents=True, exist_ok=True)
