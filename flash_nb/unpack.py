@@ -1,66 +1,67 @@
-"""Unpacking an artifact that somebody brought: nothing of it comes to lie outside its folder."""
+"""Unpacking an artifact: `flash build` makes them, but anybody can bring one."""
 
 from __future__ import annotations
 
-import shutil
+import os
 import tarfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from flash_nb.errors import ProjectError
 
+_BLOCK = 1024 * 1024
 
-def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a ``.tar.gz`` into a folder that does not exist yet.
 
-    Owners, dates and rare modes are left behind. Links are made last: nothing is written through one.
+def unpack(archive: Path, folder: Path) -> Sequence[str]:
+    """Unpack an archive into a new or empty folder; return the names of its files.
 
-    Args:
-        archive: The file.
-        folder: Made with its parents; on failure what is in it is of no use.
+    Archives hold files and folders, and nothing else is accepted: no links, no devices, no path that
+    leaves the folder, and no file twice.
 
     Raises:
-        ProjectError: It cannot be read; or a member leads outside, or is neither file, folder nor link.
+        ProjectError: It is no archive, it was cut short, or it holds something else.
     """
-    folder.mkdir(parents=True)
-    root = folder.resolve()
-    links: list[tuple[Path, str]] = []
+    folder = folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise ProjectError(f"{folder} is not empty.", hint="Unpack into a new folder.")
+    names = []
     try:
-        with tarfile.open(archive, "r:gz") as tar:
+        with tarfile.open(archive, "r:gz", encoding="utf-8", errors="surrogateescape") as tar:
             for member in tar:
-                place = _place(root, member.name)
-                if member.issym():
-                    links.append((place, member.linkname))
-                elif member.islnk():
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy(_place(root, member.linkname), place)
-                elif member.isdir():
-                    place.mkdir(parents=True, exist_ok=True)
-                elif member.isreg():
-                    _write(tar, member, place)
+                target = _safe(member, folder, archive)
+                if member.isdir():
+                    target.mkdir(parents=True, exist_ok=True)
                 else:
-                    raise ProjectError(f"The artifact's {member.name!r} is neither a file nor a folder.")
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise ProjectError(f"The artifact cannot be unpacked: {error}.") from error
-    for place, target in links:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(target)
-    for place, target in links:
-        if not place.resolve().is_relative_to(root):
-            raise ProjectError(f"The artifact's {place.name!r} is a link to {target!r}, outside of it.")
+                    _unpack_file(tar, member, target)
+                    names.append(target.relative_to(folder).as_posix())
+    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
+        raise ProjectError(
+            f"{archive} cannot be unpacked: {error}", hint="Build it again: flash build"
+        ) from error
+    return names
 
 
-def _place(root: Path, name: str) -> Path:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise ProjectError(f"The artifact's {name!r} leads outside of it.")
-    return root / path
+def _safe(member: tarfile.TarInfo, folder: Path, archive: Path) -> Path:
+    """Return where to unpack a member."""
+    target = Path(os.path.normpath(folder / member.name))
+    is_within = target.is_relative_to(folder) and ".." not in PurePosixPath(member.name).parts
+    if not (is_within and (member.isreg() or member.isdir())):
+        is_link = member.issym() or member.islnk()
+        what = "a link" if is_link else "not in it" if not is_within else "no file and no folder"
+        raise ProjectError(
+            f"{archive} is not safe to unpack: {member.name!r} is {what}.",
+            hint="flash build makes no such archive: do not use this one.",
+        )
+    return target
 
 
-def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, place: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    source = tar.extractfile(member)
-    assert source is not None
-    with place.open("wb") as file:
-        shutil.copyfileobj(source, file, 1 << 20)
-    place.chmod(0o755 if member.mode & 0o111 else 0o644)
+def _unpack_file(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    content = tar.extractfile(member)
+    assert content is not None
+    with target.open("xb") as file:
+        while piece := content.read(_BLOCK):
+            file.write(piece)
+    target.chmod(0o755 if member.mode & 0o100 else 0o644)

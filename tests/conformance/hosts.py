@@ -62,7 +62,9 @@ class _Host(BaseHTTPRequestHandler):
     def _pass_on(self) -> None:
         endpoint = self.headers["Host"].partition(".")[0]
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        kept = {name: self.headers[name] for name in ("Authorization", "Content-Type") if name in self.headers}
+        kept = {
+            name: self.headers[name] for name in ("Authorization", "Content-Type") if name in self.headers
+        }
         url = f"{self.engine}/{endpoint}{self.path}"
         answer = httpx.request(self.command, url, content=body, headers=kept, timeout=60, trust_env=False)
         self.send_response(answer.status_code)
@@ -71,7 +73,7 @@ class _Host(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer.content)
 
-    do_GET = do_POST = _pass_on
+    do_GET = do_POST = _pass_on  # noqa: N815 - the standard library's names
 
     def log_message(self, *_: object) -> None:
         pass

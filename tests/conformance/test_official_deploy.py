@@ -1,0 +1,245 @@
+"""The official ``flash`` 1.0.0, unmodified, deploys to the engine: apps, environments, builds, endpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hosts import endpoint_hosts
+from official import make_environment, run_program
+from real import World
+from test_official_clients import FLASH
+
+MAIN = """
+from fastapi import FastAPI
+
+from worker import double
+
+app = FastAPI()
+
+
+@app.get("/")
+def home():
+    return {"shop": "open"}
+
+
+@app.post("/double")
+async def call(body: dict):
+    answer = await double(body["x"])
+    return {"status": answer.status, "output": answer.output}
+"""
+WORKER = """
+from runpod_flash import CpuLiveServerless, remote
+
+config = CpuLiveServerless(name="worker", workersMin=0, workersMax=2)
+
+
+@remote(config)
+async def double(x):
+    import os
+
+    return {"double": 2 * x, "on": os.environ["FLASH_RESOURCE_NAME"]}
+
+
+@remote(config)
+def triple(x):
+    return 3 * x
+"""
+CALL = """
+import base64, json, os, sys
+import cloudpickle, runpod
+
+runpod.api_key = os.environ["RUNPOD_API_KEY"]
+_, endpoint, function, argument = sys.argv
+pickled = base64.b64encode(cloudpickle.dumps(json.loads(argument))).decode()
+request = {"function_name": function, "execution_type": "function", "args": [pickled], "kwargs": {}}
+answer = runpod.Endpoint(endpoint).run_sync({"input": request})
+assert answer["success"], answer
+print(json.dumps(cloudpickle.loads(base64.b64decode(answer["result"]))))
+"""
+REQUEST = """
+import os, sys
+import httpx
+
+_, url, body = sys.argv
+headers = {"Authorization": "Bearer " + os.environ["RUNPOD_API_KEY"], "Content-Type": "application/json"}
+answer = httpx.request("POST" if body else "GET", url, content=body or None, headers=headers, timeout=60)
+answer.raise_for_status()
+print(answer.text)
+"""
+
+
+@pytest.fixture(scope="module")
+def built() -> Iterator[tuple[Path, Path]]:
+    """The interpreter of an environment with the official SDK, and a project that it has built."""
+    folder = Path(tempfile.mkdtemp(prefix="ff-"))
+    python = make_environment(folder / "environment", FLASH)
+    project = folder / "shop"
+    project.mkdir()
+    (project / "main.py").write_text(MAIN)
+    (project / "worker.py").write_text(WORKER)
+    (project / "requirements.txt").write_text("")
+    build(python, project)
+    yield python, project
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def build(python: Path, project: Path) -> None:
+    """Run the official build: it asks nobody for anything, with these requirements."""
+    started = {"api_key": "none", "runpod": {}}
+    done = run_program([python.parent / "flash", "build", "--no-deps"], project, started)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+
+
+class Shop:
+    """A project, and who deploys it with the official tool."""
+
+    def __init__(self, world: World, python: Path, project: Path, folder: Path) -> None:
+        self.project = folder / "shop"
+        shutil.copytree(project, self.project)
+        self.python = python
+        self._world = world
+        self._started = json.loads(world.flash("engine", "start", "--json").stdout)
+        self.url: str = self._started["runpod"]["RUNPOD_API_BASE_URL"]
+        self.hosts: dict[str, str] = {}
+
+    def run(self, *command: str | Path) -> subprocess.CompletedProcess:
+        return run_program(command, self.project, self._started, COLUMNS="200", **self.hosts)
+
+    def flash(self, *arguments: str) -> str:
+        """Run the official tool; return what it prints."""
+        done = self.run(self.python.parent / "flash", *arguments)
+        assert done.returncode == 0, (arguments, done.stdout[-3000:], done.stderr[-3000:])
+        return done.stdout
+
+    def refused(self, *arguments: str) -> str:
+        """Run the official tool, which is to fail; return what it prints."""
+        done = self.run(self.python.parent / "flash", *arguments)
+        assert done.returncode != 0, (arguments, done.stdout)
+        return " ".join((done.stdout + done.stderr).split())
+
+    def answered(self, program: str, *arguments: str) -> object:
+        """Run a program in the official environment; return the JSON that it prints."""
+        done = self.run(self.python, "-c", program, *arguments)
+        assert done.returncode == 0, (done.stdout, done.stderr[-3000:])
+        return json.loads(done.stdout)
+
+    def endpoints(self) -> dict[str, str]:
+        """Return the engine's endpoints: name to id."""
+        return {each["name"]: each["id"] for each in asyncio.run(self._world.call("endpoints"))}
+
+    def typed(self, answers: str, *arguments: str) -> str:
+        """Run the official tool at a terminal, and type when it asks; return what it shows."""
+        ours, theirs = pty.openpty()
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.project),
+            "TERM": "xterm",
+            "RUNPOD_API_KEY": self._started["api_key"],
+            **self._started["runpod"],
+        }
+        process = subprocess.Popen(
+            [self.python.parent / "flash", *arguments],
+            env=environment,
+            cwd=self.project,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                piece = os.read(ours, 4096)
+            except OSError:  # the other side is closed
+                break
+            shown += piece
+            if answers and b"Are you sure" in shown:
+                os.write(ours, answers.encode())
+                answers = ""
+        os.close(ours)
+        text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+        assert process.wait(timeout=60) == 0, text
+        return text
+
+
+@pytest.fixture
+def shop(world, built, tmp_path) -> Iterator[Shop]:
+    opened = Shop(world, *built, tmp_path)
+    with endpoint_hosts(opened.url, tmp_path) as opened.hosts:
+        yield opened
+
+
+@pytest.mark.timeout(240)
+def test_apps_and_environments_by_its_commands(shop):
+    assert "No Flash apps found" in shop.flash("app", "list")
+    assert "App not found: 'none'" in shop.refused("app", "get", "none")
+    assert "created successfully" in shop.flash("app", "create", "shop")
+    assert "'production' created successfully" in shop.flash("deploy", "new", "production")
+    assert "an environment 'production' already" in shop.refused("deploy", "new", "production")
+    assert re.search(r"production .* env-", shop.flash("deploy", "list"))
+    assert "State: PENDING" in shop.flash("deploy", "info", "production")
+    assert "'staging' not found in app 'shop'" in shop.refused("deploy", "info", "staging")
+    assert "'staging' not found in app 'shop'" in shop.refused("deploy", "send", "staging")
+    assert "production" in shop.flash("app", "get", "shop")
+    assert "deleted successfully" in shop.flash("app", "delete", "-a", "shop")
+    assert "No Flash apps found" in shop.flash("app", "list")
+
+
+@pytest.mark.timeout(240)
+def test_a_project_is_deployed_called_and_taken_down(shop):
+    shop.flash("deploy", "new", "production")
+    sent = shop.flash("deploy", "send", "production")
+    assert "Deployed to 'production' successfully" in sent
+    assert "MOTHERSHIP: mothership" in sent
+    ids = shop.endpoints()
+    assert sorted(ids) == ["mothership-fb", "worker-fb"]
+    info = shop.flash("deploy", "info", "production")
+    assert "Active Build: build-" in info
+    for name, endpoint_id in ids.items():
+        assert re.search(rf"{name} .* {endpoint_id}", info)
+
+    queue = ids["worker-fb"]
+    assert shop.answered(CALL, queue, "double", "21") == {"double": 42, "on": "worker"}
+    assert shop.answered(CALL, queue, "triple", "2") == 6
+    host = f"https://{ids['mothership-fb']}.{shop.url.removeprefix('http://')}"
+    assert shop.answered(REQUEST, f"{host}/", "") == {"shop": "open"}
+    called = shop.answered(REQUEST, f"{host}/double", '{"x": 4}')
+    assert called == {"status": "COMPLETED", "output": {"double": 8, "on": "worker"}}
+
+    assert f"worker-fb ({queue})" in shop.refused("app", "delete", "-a", "shop")
+    shop.flash("undeploy", "worker-fb", "--force")
+    assert list(shop.endpoints()) == ["mothership-fb"]
+    shop.flash("undeploy", "--all", "--force")
+    assert shop.endpoints() == {}
+    assert "deleted successfully" in shop.flash("app", "delete", "-a", "shop")
+
+
+@pytest.mark.timeout(240)
+def test_a_project_is_deployed_again_and_its_environment_deleted(shop):
+    shop.flash("deploy", "new", "production")
+    shop.flash("deploy", "send", "production")
+    ids = shop.endpoints()
+    assert shop.answered(CALL, ids["worker-fb"], "triple", "2") == 6
+    worker = shop.project / "worker.py"
+    worker.write_text(worker.read_text().replace("3 * x", "[x, x, x]"))
+    build(shop.python, shop.project)
+    shop.flash("deploy", "send", "production")
+    assert shop.endpoints() == ids
+    assert shop.answered(CALL, ids["worker-fb"], "triple", "2") == [2, 2, 2]
+    assert shop.flash("app", "list").count("build-") == 2
+    deleted = shop.typed("y", "deploy", "delete", "production")
+    assert "Undeployed 2 resource(s) for 'production'" in deleted
+    assert "Environment 'production' deleted successfully" in deleted
+    assert shop.endpoints() == {}
+    assert "No environments found" in shop.flash("deploy", "list")
