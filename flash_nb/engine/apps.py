@@ -161,8 +161,8 @@ class Apps:
         self._save(app)
         return app
 
-    def delete_app(self, app_id: str) -> list[str]:
-        """Delete an app with its environments and builds; return the artifacts that nobody needs now.
+    def delete_app(self, app_id: str) -> list[Build]:
+        """Delete an app with its environments; return its builds, which are deleted too.
 
         Raises:
             BackendError: It still has endpoints.
@@ -174,7 +174,7 @@ class Apps:
         builds = self.builds_of(app.id)
         uploads = [upload for upload in self.uploads.values() if upload.app == app.id]
         self._save(forget=[app, *environments, *builds, *uploads])
-        return [build.artifact for build in builds] + [upload.id for upload in uploads]
+        return builds
 
     # --- environments -------------------------------------------------------------------------
 
@@ -296,23 +296,26 @@ class Apps:
                 )
         raise BackendError(f"The app {app.name!r} expects no artifact {key!r}: prepare its upload again.")
 
-    def finalize(self, upload: Upload, manifest: Mapping[str, Any]) -> tuple[Build, list[str]]:
-        """Make a received artifact a build; return it, and artifacts that nobody needs any more."""
+    def finalize(self, upload: Upload, manifest: Mapping[str, Any]) -> Build:
+        """Make a received artifact a build; the oldest builds that nobody needs are forgotten."""
         build = Build(_new_id("build"), upload.app, upload.id, self.clock(), manifest)
         others = [found for found in self.builds_of(upload.app) if found.id not in self.active]
         surplus = others[: max(0, len(others) + 1 - KEPT_BUILDS)]
         self._save(build, forget=[upload, *surplus])
-        return build, [found.artifact for found in surplus]
+        return build
 
     def discard(self, upload: Upload) -> None:
         """Forget an upload: it is no artifact."""
         self._save(forget=[upload])
 
-    def expired(self) -> list[str]:
-        """Forget the uploads whose time is over; return their artifacts."""
-        over = [upload for upload in self.uploads.values() if upload.expires_at < self.clock()]
-        self._save(forget=over)
-        return [upload.id for upload in over]
+    def forget_expired(self) -> None:
+        """Forget the uploads whose time is over."""
+        self._save(forget=[upload for upload in self.uploads.values() if upload.expires_at < self.clock()])
+
+    @property
+    def artifacts(self) -> frozenset[str]:
+        """The artifacts that somebody needs."""
+        return frozenset(self.uploads).union(build.artifact for build in self.builds.values())
 
     def set_manifest(self, build_id: str, manifest: Mapping[str, Any]) -> Build:
         """Replace the manifest of a build."""

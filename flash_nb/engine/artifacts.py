@@ -17,6 +17,7 @@ import hashlib
 import hmac
 import shutil
 import time
+from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,10 +70,16 @@ class Artifacts:
             return file.read(len(GZIP)) == GZIP
         return False
 
-    def remove(self, *artifacts: str) -> None:
-        """Delete files; harmless where there is none."""
-        for artifact in artifacts:
-            self.file(artifact).unlink(missing_ok=True)
+    def remove(self, artifact: str) -> None:
+        """Delete an artifact; harmless if there is none."""
+        self.file(artifact).unlink(missing_ok=True)
+
+    def remove_unknown(self, known: Container[str]) -> None:
+        """Delete the files of all artifacts but these, halves too."""
+        if self._folder.is_dir():
+            for file in self._folder.iterdir():
+                if file.name.partition(".")[0] not in known:
+                    file.unlink(missing_ok=True)
 
     def check_room(self, size: int) -> None:
         """Refuse what the disk cannot hold, packed and unpacked.
@@ -165,6 +172,8 @@ class Artifacts:
                 file.write(waiting)
             if size < upload.size:
                 raise _wrong_size(upload, size)
+            if upload.id not in self._server.apps.uploads:
+                raise RefusalError(409, "Nobody expects this artifact any more.")
             unfinished.rename(self.file(upload.id))
         except ClientDisconnect:
             raise RefusalError(400, "The client left in the middle.") from None

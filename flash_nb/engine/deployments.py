@@ -142,18 +142,42 @@ class Deployments:
         unfinished.write_text(json.dumps(manifest, indent=2))
         unfinished.replace(file)
 
+    async def delete_app(self, app_id: str) -> None:
+        """Delete an app with all that lies on disk for it.
+
+        Raises:
+            BackendError: It still has endpoints.
+        """
+        builds = self._server.apps.delete_app(app_id)
+        self._server.artifacts.remove_unknown(self._server.apps.artifacts)
+        self._remove_environments()
+        for build in builds:
+            await asyncio.to_thread(shutil.rmtree, self._folder(build), ignore_errors=True)
+
+    def delete_environment(self, environment_id: str) -> None:
+        """Delete an environment.
+
+        Raises:
+            BackendError: It still has endpoints.
+        """
+        self._server.apps.delete_environment(environment_id)
+        self._remove_environments()
+
     def remove_unused(self, before: float) -> None:
         """Delete what nobody needs: uploads that never ended, builds that are not served since a time."""
         apps = self._server.apps
-        self._server.artifacts.remove(*apps.expired())
-        served = {self._folder(apps.build(build)) for build in apps.active}
+        apps.forget_expired()
+        self._server.artifacts.remove_unknown(apps.artifacts)
+        self._remove_environments()
         if self._builds.is_dir():
             for folder in self._builds.iterdir():
-                if folder not in served and folder.stat().st_mtime < before:
+                if folder.name not in apps.active and folder.stat().st_mtime < before:
                     shutil.rmtree(folder, ignore_errors=True)
+
+    def _remove_environments(self) -> None:
         if self._environments.is_dir():
             for folder in self._environments.iterdir():
-                if folder.name not in apps.environments:
+                if folder.name not in self._server.apps.environments:
                     shutil.rmtree(folder, ignore_errors=True)
 
     def _serve(self, environment_id: str) -> None:

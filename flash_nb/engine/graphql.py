@@ -115,9 +115,8 @@ class _Root:
     def createFlashApp(self, _: Any, input: Answer) -> Answer:
         return self._app(self._apps.create_app(input["name"]))
 
-    def deleteFlashApp(self, _: Any, flashAppId: str) -> bool:
-        artifacts = self._apps.delete_app(flashAppId)
-        self._server.artifacts.remove(*artifacts)
+    async def deleteFlashApp(self, _: Any, flashAppId: str) -> bool:
+        await self._server.deployments.delete_app(flashAppId)
         return True
 
     # --- environments -------------------------------------------------------------------------
@@ -135,7 +134,7 @@ class _Root:
         return self._environment(self._apps.set_state(input["flashEnvironmentId"], input["status"]))
 
     def deleteFlashEnvironment(self, _: Any, flashEnvironmentId: str) -> bool:
-        self._apps.delete_environment(flashEnvironmentId)
+        self._server.deployments.delete_environment(flashEnvironmentId)
         return True
 
     def addEndpointToFlashEnvironment(self, info: Any, input: Answer) -> Answer:
@@ -174,8 +173,8 @@ class _Root:
             raise BackendError(
                 f"The artifact {upload.object_key!r} is not in the gzip format: upload a .tar.gz."
             )
-        build, surplus = self._apps.finalize(upload, manifest)
-        self._server.artifacts.remove(*surplus)
+        build = self._apps.finalize(upload, manifest)
+        self._server.artifacts.remove_unknown(self._apps.artifacts)
         return _build(build)
 
     async def deployBuildToEnvironment(self, _: Any, input: Answer) -> Answer:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import io
 import json
 import os
+import re
 import tarfile
 import time
 
@@ -437,7 +440,8 @@ def test_what_has_endpoints_is_not_deleted_and_what_is_deleted_leaves_no_file(wo
         await d.said(DELETE, id=saved["id"])
         assert list((world.home / "artifacts").iterdir())
         await d.said(DELETE_APP, flashAppId=app)
-        assert list((world.home / "artifacts").iterdir()) == []
+        for folder in ("artifacts", "builds", "environments"):
+            assert list((world.home / folder).iterdir()) == []
         assert (await d.put(waiting["uploadUrl"], b"12345")).status_code == 409
         assert "not found" in await d.refusal(DELETE_ENVIRONMENT, flashEnvironmentId=environment)
 
@@ -485,6 +489,48 @@ def test_an_artifact_is_put_once_whole_and_by_its_address_only(world):
             assert "manifest" in await d.refusal(FINALIZE, input={**given, "manifest": manifest})
         build = (await d.said(FINALIZE, input=given))["id"]
         assert f"already: it is the build '{build}'" in await d.refusal(FINALIZE, input=given)
+
+    deploying(world, body)
+
+
+def test_an_address_holds_for_an_hour(world):
+    async def body(d):
+        app = await d.app()
+        prepared = await d.prepare(app, 5)
+        artifact_id = prepared["objectKey"].partition("/")[2].partition(".")[0]
+        expires = re.search(r"expires=(\d+)", prepared["uploadUrl"])[1]
+        assert 3500 < int(expires) - time.time() < 3700
+        url, _, _ = prepared["uploadUrl"].partition("?")
+
+        def signed(at: int) -> str:
+            message = f"PUT {artifact_id} {at}".encode()
+            signature = hmac.new(d.token.encode(), message, hashlib.sha256).hexdigest()
+            return f"{url}?expires={at}&signature={signature}"
+
+        assert signed(int(expires)) == prepared["uploadUrl"]
+        late = await d.put(signed(int(time.time()) - 1), b"12345")
+        assert (late.status_code, "expired" in late.json()["detail"]) == (403, True)
+        assert (await d.put(signed(int(time.time()) + 9), b"12345")).is_success
+
+    deploying(world, body)
+
+
+def test_an_upload_that_breaks_off_can_be_made_again(world):
+    async def body(d):
+        app = await d.app()
+        content = artifact()
+        prepared = await d.prepare(app, len(content))
+        place = httpx.URL(prepared["uploadUrl"])
+        _, writer = await asyncio.open_connection(place.host, place.port)
+        head = f"PUT {place.raw_path.decode()} HTTP/1.1\r\nHost: {place.host}:{place.port}\r\n"
+        writer.write(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content[:9])
+        await writer.drain()
+        folder = world.home / "artifacts"
+        await until(lambda: folder.is_dir() and list(folder.iterdir()))
+        assert (await d.put(prepared["uploadUrl"], content)).status_code == 409, "one at a time"
+        writer.close()
+        await until(lambda: not list(folder.iterdir()))
+        assert (await d.put(prepared["uploadUrl"], content)).is_success
 
     deploying(world, body)
 
