@@ -104,6 +104,17 @@ class _Root:
         if environment_id:
             self._server.deployments.tell(environment_id)
 
+    def podTemplate(self, _: Any, id: str) -> Answer:
+        template: Answer = self._endpoint(self._with_template(id))["template"]
+        return template
+
+    def saveTemplate(self, info: Any, input: Answer) -> Answer:
+        """Save the template of an endpoint: there are no others here."""
+        template = dict(input)
+        endpoint_id = self._with_template(template.pop("id"))
+        saved: Answer = self.saveEndpoint(info, {"id": endpoint_id, "template": template})["template"]
+        return saved
+
     # --- apps ---------------------------------------------------------------------------------
 
     def flashApp(self, _: Any, flashAppId: str) -> Answer:
@@ -192,6 +203,13 @@ class _Root:
     def _check_endpoint(self, endpoint_id: str) -> None:
         if endpoint_id not in self._control.endpoints:
             raise EndpointNotFoundError(f"The engine has no endpoint {endpoint_id!r}.")
+
+    def _with_template(self, template_id: str) -> str:
+        """Return the endpoint of a template."""
+        for endpoint_id in self._control.endpoints:
+            if self._endpoint(endpoint_id)["templateId"] == template_id:
+                return endpoint_id
+        raise EndpointNotFoundError(f"No endpoint of the engine has a template {template_id!r}.")
 
     def _endpoint(self, endpoint_id: str) -> Answer:
         spec = self._control.endpoints[endpoint_id]

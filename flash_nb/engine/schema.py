@@ -5,6 +5,7 @@ scalar JSON
 
 type Query {
   myself: User!
+  podTemplate(id: String!): PodTemplate!
   flashApp(flashAppId: String!): FlashApp!
   flashAppByName(flashAppName: String!): FlashApp!
   flashEnvironment(flashEnvironmentId: String!): FlashEnvironment!
@@ -15,6 +16,7 @@ type Query {
 type Mutation {
   saveEndpoint(input: EndpointInput!): Endpoint!
   deleteEndpoint(id: String!): JSON
+  saveTemplate(input: SaveTemplateInput): PodTemplate!
   createFlashApp(input: CreateFlashAppInput!): FlashApp!
   deleteFlashApp(flashAppId: String!): JSON
   createFlashEnvironment(input: CreateFlashEnvironmentInput!): FlashEnvironment!
@@ -72,6 +74,22 @@ input PodTemplateInput {
   name: String
   imageName: String
   env: [EnvironmentVariableInput!]
+  advancedStart: Boolean
+  config: JSON
+  containerDiskInGb: Int
+  containerRegistryAuthId: String
+  dockerArgs: String
+  ports: String
+  readme: String
+  startScript: String
+  volumeInGb: Int
+}
+
+input SaveTemplateInput {
+  id: String!
+  name: String
+  imageName: String!
+  env: [EnvironmentVariableInput!]!
   advancedStart: Boolean
   config: JSON
   containerDiskInGb: Int
@@ -142,6 +160,7 @@ type PodTemplate {
   env: [EnvironmentVariable!]!
   containerDiskInGb: Int!
   dockerArgs: String!
+  readme: String
 }
 
 type EnvironmentVariable {

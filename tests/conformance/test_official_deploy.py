@@ -1,4 +1,7 @@
-"""The official ``flash`` 1.0.0, unmodified, deploys to the engine: apps, environments, builds, endpoints."""
+"""The official ``flash``, unmodified, deploys to the engine: apps, environments, builds, endpoints.
+
+Version 1.0.0, whose documentation is ours; and the last one, which does all of it in one command.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import pty
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +23,12 @@ from official import make_environment, run_program
 from real import World
 from test_official_clients import FLASH
 
+NEWEST = ("runpod-flash==1.21.0",)
+NEWEST_VARIABLES = {
+    "RUNPOD_URL_MIXED_OK": "1",
+    "RUNPOD_FLASH_SILENCE_DEPRECATION": "1",
+    "FLASH_NO_UPDATE_CHECK": "1",
+}
 MAIN = """
 from fastapi import FastAPI
 
@@ -53,6 +63,22 @@ async def double(x):
 @remote(config)
 def triple(x):
     return 3 * x
+"""
+PEERS = """
+from runpod_flash import CpuLiveLoadBalancer, CpuLiveServerless, remote
+
+config = CpuLiveServerless(name="worker", workersMin=0, workersMax=2)
+front = CpuLiveLoadBalancer(name="front", workersMin=0, workersMax=2)
+
+
+@remote(config)
+async def double(x):
+    return 2 * x
+
+
+@remote(front, method="POST", path="/double")
+async def doubled(x: int):
+    return {"output": (await double(x)).output}
 """
 CALL = """
 import base64, json, os, sys
@@ -110,10 +136,10 @@ class Shop:
         self._world = world
         self._started = json.loads(world.flash("engine", "start", "--json").stdout)
         self.url: str = self._started["runpod"]["RUNPOD_API_BASE_URL"]
-        self.hosts: dict[str, str] = {}
+        self.variables: dict[str, str] = {}
 
     def run(self, *command: str | Path) -> subprocess.CompletedProcess:
-        return run_program(command, self.project, self._started, COLUMNS="200", **self.hosts)
+        return run_program(command, self.project, self._started, COLUMNS="200", **self.variables)
 
     def flash(self, *arguments: str) -> str:
         """Run the official tool; return what it prints."""
@@ -176,7 +202,7 @@ class Shop:
 @pytest.fixture
 def shop(world, built, tmp_path) -> Iterator[Shop]:
     opened = Shop(world, *built, tmp_path)
-    with endpoint_hosts(opened.url, tmp_path) as opened.hosts:
+    with endpoint_hosts(opened.url, tmp_path) as opened.variables:
         yield opened
 
 
@@ -243,3 +269,36 @@ def test_a_project_is_deployed_again_and_its_environment_deleted(shop):
     assert "Environment 'production' deleted successfully" in deleted
     assert shop.endpoints() == {}
     assert "No environments found" in shop.flash("deploy", "list")
+
+
+@pytest.fixture
+def newest(world, tmp_path) -> Iterator[Shop]:
+    folder = Path(tempfile.mkdtemp(prefix="ff-"))
+    python = make_environment(folder / "environment", NEWEST)
+    project = folder / "shop"
+    project.mkdir()
+    (project / "peers.py").write_text(PEERS)
+    (project / "requirements.txt").write_text("")
+    opened = Shop(world, python, project, tmp_path)
+    with endpoint_hosts(opened.url, tmp_path) as hosts:
+        opened.variables = {**hosts, **NEWEST_VARIABLES}
+        yield opened
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.timeout(240)
+def test_the_newest_deploys_in_one_command(newest):
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    command = ("deploy", "--no-deps", "--python-version", version)
+    assert "deployed to production" in newest.flash(*command)
+    ids = newest.endpoints()
+    assert sorted(ids) == ["front", "worker"]
+    host = f"https://{ids['front']}.{newest.url.removeprefix('http://')}"
+    assert newest.answered(REQUEST, f"{host}/double", '{"x": 4}') == {"output": 8}
+    url = f"{newest.url}/v2/{ids['worker']}/runsync"
+    assert newest.answered(REQUEST, url, '{"input": {"x": 5}}')["output"] == 10
+    peers = newest.project / "peers.py"
+    peers.write_text(peers.read_text().replace("2 * x", "[x, x]"))
+    assert "deployed to production" in newest.flash(*command)
+    assert newest.endpoints() == ids
+    assert newest.answered(REQUEST, f"{host}/double", '{"x": 4}') == {"output": [4, 4]}

@@ -135,6 +135,36 @@ def test_new_variables_reach_the_next_job(world):
     scenario(world, body)
 
 
+def test_a_template_is_read_and_saved_by_its_id(world):
+    get = "query getTemplate($id: String!) { podTemplate(id: $id) { id imageName env { key value } readme } }"
+    change = (
+        "mutation saveTemplate($input: SaveTemplateInput) { saveTemplate(input: $input) {"
+        " id containerDiskInGb dockerArgs env { key value } imageName name readme } }"
+    )
+
+    async def body(p):
+        saved = await p.save(**LIVE)
+        template_id = saved["templateId"]
+        found = (await p.ask(get, id=template_id))["data"]["podTemplate"]
+        env = [{"key": "A", "value": "from the template"}]
+        image = "runpod/flash-cpu:latest"
+        assert found == {"id": template_id, "imageName": image, "env": env, "readme": None}
+        given = {
+            "id": template_id,
+            "imageName": image,
+            "env": [{"key": "A", "value": "new"}],
+            "volumeInGb": 0,
+        }
+        assert (await p.ask(change, input=given))["data"]["saveTemplate"]["env"] == given["env"]
+        assert (await p.run(saved["id"], READ_A))["output"]["json_result"] == "new"
+        assert (await p.save(id=saved["id"], templateId=template_id))["templateId"] == template_id
+        assert (await p.ask(get, id=template_id))["data"]["podTemplate"]["imageName"] == image
+        for query, variables in ((get, {"id": "tpl-x"}), (change, {"input": {**given, "id": "tpl-x"}})):
+            assert "'tpl-x'" in (await p.ask(query, **variables))["errors"][0]["message"]
+
+    scenario(world, body)
+
+
 def test_an_endpoint_survives_the_engine_and_its_door_opens_again(world):
     async def body(p):
         saved = await p.save(**LIVE)
