@@ -26,6 +26,7 @@ from flash_nb.errors import BackendError, did_you_mean
 MAX_ARTIFACT_BYTES = 1500 * 1024 * 1024  # what the newest official client sends; 1.0.0 stops at 500
 UPLOAD_S = 3600.0
 KEPT_BUILDS = 10
+RESOURCE = "FLASH_RESOURCE_NAME"  # the variable by which an endpoint says which resource it is
 MAX_NAME = 100
 
 
@@ -234,6 +235,28 @@ class Apps:
             for endpoint_id, spec in self.endpoints().items()
             if environment_in(spec) == environment_id
         ]
+
+    def endpoint_of(self, app: str, environment: str, resource: str) -> str:
+        """Return the id of an endpoint by the names of all that it belongs to.
+
+        Args:
+            app: The app's name.
+            environment: The environment's.
+            resource: The resource's, in the manifest; or the endpoint's.
+
+        Raises:
+            BackendError: There is none.
+        """
+        found = self.environment_of(self.app_of(app).id, environment)
+        specs = self.endpoints()
+        named = {specs[each]["name"]: each for each in self.members(found.id)}
+        named |= {key: each for each in named.values() if (key := specs[each]["env"].get(RESOURCE))}
+        if resource not in named:
+            raise BackendError(
+                f"Endpoint not found: {resource!r} in {environment!r} of the app {app!r}"
+                f"{did_you_mean(resource, named)}"
+            )
+        return named[resource]
 
     # --- builds -------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flash_nb.engine import serving
-from flash_nb.engine.apps import Build, Environment, environment_in
+from flash_nb.engine.apps import RESOURCE, Build, Environment, environment_in
 from flash_nb.engine.channel import private_folder
 from flash_nb.unpack import unpack
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from flash_nb.engine.server import Server
 
 MANIFEST = "flash_manifest.json"
-RESOURCE = "FLASH_RESOURCE_NAME"
 
 
 class Deployments:

@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from flash_nb.errors import BackendError
+
 if TYPE_CHECKING:
     from flash_nb.engine.server import Server
 
 Handle = Callable[[Request], Awaitable[Response]]
 
 NAMES = frozenset({"127.0.0.1", "localhost"})
+BY_NAME = "flash"
 
 
 class RefusalError(Exception):
@@ -81,13 +84,32 @@ def admit(request: Request, server: Server) -> None:
     server.stay_awake()
 
 
+def meant(request: Request, server: Server) -> str:
+    """Return the id of the endpoint in a request's path.
+
+    The path may say ``flash`` instead. Then headers name app, environment and endpoint: the newest official
+    client knows no ids of what is deployed.
+
+    Raises:
+        RefusalError: 404, the headers name none.
+    """
+    endpoint_id: str = request.path_params["endpoint"]
+    if endpoint_id != BY_NAME:
+        return endpoint_id
+    names = [request.headers.get(f"x-flash-{what}", "") for what in ("app", "environment", "endpoint")]
+    try:
+        return server.apps.endpoint_of(*names)
+    except BackendError as error:
+        raise RefusalError(404, str(error)) from None
+
+
 def endpoint_of(request: Request, server: Server) -> dict[str, Any]:
-    """Return the spec of the endpoint in a request's path.
+    """Return the spec of the endpoint in a request's path, which has its id from now on.
 
     Raises:
         RefusalError: 404, there is none.
     """
-    endpoint_id = request.path_params["endpoint"]
+    endpoint_id = request.path_params["endpoint"] = meant(request, server)
     spec = server.control.endpoints.get(endpoint_id)
     if spec is None:
         raise RefusalError(404, f"There is no endpoint {endpoint_id!r}; flash endpoints lists them.")

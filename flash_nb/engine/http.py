@@ -47,6 +47,7 @@ from flash_nb.engine.gate import (
     check_name,
     check_token,
     disconnected,
+    meant,
     refuse,
     same,
     shows_token,
@@ -126,7 +127,7 @@ class HttpDoor:
             if token and not shows_token(request, self._server.token):  # else it is the route's own
                 return self._remember(request, token)
             check_token(request, self._server.token)
-        endpoint_id: str = request.path_params["endpoint"]
+        endpoint_id = meant(request, self._server)
         headers = [pair for pair in request.headers.items() if pair[0] not in _OURS]
         path = "/" + request.path_params["path"]
         return await self.forward(request, endpoint_id, path, headers=headers, root=f"/{endpoint_id}")

@@ -92,6 +92,12 @@ answer = runpod.Endpoint(endpoint).run_sync({"input": request})
 assert answer["success"], answer
 print(json.dumps(cloudpickle.loads(base64.b64decode(answer["result"]))))
 """
+SCRIPT = """
+import asyncio, json, sys
+from peers import double
+
+print(json.dumps(asyncio.run(double(int(sys.argv[1])))))
+"""
 REQUEST = """
 import os, sys
 import httpx
@@ -297,6 +303,7 @@ def test_the_newest_deploys_in_one_command(newest):
     assert newest.answered(REQUEST, f"{host}/double", '{"x": 4}') == {"output": 8}
     url = f"{newest.url}/v2/{ids['worker']}/runsync"
     assert newest.answered(REQUEST, url, '{"input": {"x": 5}}')["output"] == 10
+    assert newest.answered(SCRIPT, "6") == 12
     peers = newest.project / "peers.py"
     peers.write_text(peers.read_text().replace("2 * x", "[x, x]"))
     assert "deployed to production" in newest.flash(*command)

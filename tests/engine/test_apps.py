@@ -376,6 +376,42 @@ def test_a_build_that_comes_after_its_endpoints_is_served_too(world):
     deploying(world, body)
 
 
+def test_an_endpoint_is_found_by_the_names_of_all_that_it_belongs_to(world):
+    async def body(d):
+        app = await d.app()
+        environment = await d.environment(app)
+        await d.deploy(environment, await d.build(app, artifact()))
+        saved, _ = await d.endpoint(environment), await d.endpoint(environment, "api")
+
+        async def ask(method: str, path: str, *names: str, **fields) -> httpx.Response:
+            headers = dict(
+                zip(("X-Flash-App", "X-Flash-Environment", "X-Flash-Endpoint"), names, strict=False)
+            )
+            return await d.http.request(method, f"{d.url}{path}", headers=headers, **fields)
+
+        for name in ("worker", "worker-fb"):
+            ran = await ask("POST", "/v2/flash/runsync", "shop", "production", name, json={"input": {"x": 1}})
+            assert ran.json()["output"]["given"] == {"x": 1}
+        job_id = (
+            await ask("POST", "/v2/flash/run", "shop", "production", "worker", json={"input": {}})
+        ).json()["id"]
+        status = await ask("GET", f"/v2/flash/status/{job_id}", "shop", "production", "worker")
+        assert status.json()["id"] == job_id
+        assert (await d.http.get(f"{d.url}/v2/{saved['id']}/status/{job_id}")).json()["id"] == job_id
+        assert (await ask("GET", "/flash/any", "shop", "production", "api")).text == "first"
+        for names, words in (
+            ((), "App not found: ''"),
+            (("shops", "production", "worker"), "did you mean 'shop'?"),
+            (("shop", "staging", "worker"), "Environment not found: 'staging'"),
+            (("shop", "production", "wrker"), "did you mean 'worker'?"),
+        ):
+            for method, path in (("POST", "/v2/flash/runsync"), ("GET", "/flash/any")):
+                refused = await ask(method, path, *names, json={"input": {}})
+                assert (refused.status_code, words in refused.json()["detail"]) == (404, True)
+
+    deploying(world, body)
+
+
 def test_environments_have_endpoints_of_the_same_name(world):
     async def body(d):
         app = await d.app()
