@@ -23,6 +23,11 @@ from official import make_environment, run_program
 from real import World
 from test_official_clients import FLASH
 
+from flash_nb.project.archive import Entry, pack
+from flash_nb.project.handlers import files_of
+from flash_nb.project.manifest import manifest_of, to_text
+from flash_nb.project.scan import scan
+
 NEWEST = ("runpod-flash==1.21.0",)
 NEWEST_VARIABLES = {
     "RUNPOD_URL_MIXED_OK": "1",
@@ -275,6 +280,34 @@ def test_a_project_is_deployed_again_and_its_environment_deleted(shop):
     assert "Environment 'production' deleted successfully" in deleted
     assert shop.endpoints() == {}
     assert "No environments found" in shop.flash("deploy", "list")
+
+
+@pytest.mark.timeout(240)
+def test_it_deploys_what_we_have_built(shop):
+    """Manifest, handlers and archive of ours, in the places where it looks for its own."""
+    project = scan(shop.project, ["main.py", "worker.py"])
+    manifest = to_text(
+        manifest_of(project, python_version=f"{sys.version_info.major}.{sys.version_info.minor}")
+    )
+    ours = {**files_of(project), "flash_manifest.json": manifest}
+    folder = shop.project.parent / "ours"
+    entries = [Entry(name, shop.project / name) for name in ("main.py", "worker.py")]
+    for name, content in ours.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+        entries.append(Entry(name, folder / name))
+    for _ in pack(entries, shop.project / ".flash" / "artifact.tar.gz"):
+        pass
+    (shop.project / ".flash" / "flash_manifest.json").write_bytes(manifest)
+
+    shop.flash("deploy", "new", "production")
+    assert "Deployed to 'production' successfully" in shop.flash("deploy", "send", "production")
+    ids = shop.endpoints()
+    assert sorted(ids) == ["mothership-fb", "worker-fb"]
+    assert shop.answered(CALL, ids["worker-fb"], "double", "21") == {"double": 42, "on": "worker"}
+    host = f"https://{ids['mothership-fb']}.{shop.url.removeprefix('http://')}"
+    called = shop.answered(REQUEST, f"{host}/double", '{"x": 4}')
+    assert called == {"status": "COMPLETED", "output": {"double": 8, "on": "worker"}}
 
 
 @pytest.fixture
