@@ -8,6 +8,10 @@ for everybody else (`exchange` is one of its requests; `takers` are workers that
 `external` is what the machine knows of them). The `server` performs the machine's actions
 and feeds it events; `control` answers calls, `webhook` tells others of finished jobs.
 
+Projects are deployed to it as to Runpod: `apps` keeps apps with their environments and builds,
+`artifacts` their files, and `deployments` has the endpoints of an environment serve its active build
+(`serving` says how). Their doors are `graphql` and signed addresses.
+
 What survives: jobs and results are in SQLite and in spill files, so they outlive the engine. Workers
 outlive it too; they find the next engine on the same address. A job that an engine accepted in its
 last few milliseconds is sent again by the kernel that waits for it. HTTP requests do not survive:

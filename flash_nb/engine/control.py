@@ -126,8 +126,9 @@ class Control:
         if endpoint_id not in self.endpoints:
             raise EndpointNotFoundError(f"The engine has no endpoint {endpoint_id!r}.")
         self._server.post(EndpointDeleted(endpoint_id))
-        del self.endpoints[endpoint_id]
+        environment_id = environment_in(self.endpoints.pop(endpoint_id))
         self._server.store.delete_endpoint(endpoint_id)
+        self._server.deployments.tell(environment_id)
         await self._server.forget_requests(endpoint_id)
 
     async def do_health(self, endpoint_id: str) -> dict[str, int]:

@@ -162,16 +162,15 @@ class Deployments:
         self._server.apps.delete_environment(environment_id)
         self._remove_environments()
 
-    def remove_unused(self, before: float) -> None:
+    async def remove_unused(self, before: float) -> None:
         """Delete what nobody needs: uploads that never ended, builds that are not served since a time."""
         apps = self._server.apps
         apps.forget_expired()
         self._server.artifacts.remove_unknown(apps.artifacts)
         self._remove_environments()
-        if self._builds.is_dir():
-            for folder in self._builds.iterdir():
-                if folder.name not in apps.active and folder.stat().st_mtime < before:
-                    shutil.rmtree(folder, ignore_errors=True)
+        for folder in [*self._builds.iterdir()] if self._builds.is_dir() else []:
+            if folder.name not in apps.active and folder.stat().st_mtime < before:
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     def _remove_environments(self) -> None:
         if self._environments.is_dir():

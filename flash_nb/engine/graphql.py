@@ -99,10 +99,7 @@ class _Root:
         return self._endpoint(endpoint_id)
 
     async def deleteEndpoint(self, _: Any, id: str) -> None:
-        environment_id = environment_in(self._control.endpoints.get(id, {}))
         await self._control.do_delete(id)
-        if environment_id:
-            self._server.deployments.tell(environment_id)
 
     def podTemplate(self, _: Any, id: str) -> Answer:
         template: Answer = self._endpoint(self._with_template(id))["template"]

@@ -287,7 +287,7 @@ class Server:
             await self.store.flushed()
             self.store.prune(time.time() - RETENTION_S)
             self._remove_old_files(time.time() - RETENTION_S)
-            self.deployments.remove_unused(time.time() - RETENTION_S)
+            await self.deployments.remove_unused(time.time() - RETENTION_S)
             await asyncio.sleep(PRUNE_EVERY_S)
 
     def _remove_old_files(self, before: float) -> None:

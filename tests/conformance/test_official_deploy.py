@@ -69,6 +69,17 @@ async def double(x):
 def triple(x):
     return 3 * x
 """
+FRONT = """
+from runpod_flash import CpuLiveLoadBalancer, remote
+
+front_config = CpuLiveLoadBalancer(name="front", workersMin=0, workersMax=2)
+
+
+@remote(front_config, method="POST", path="/price")
+async def price(item: str, count: int = 1):
+    return {"item": item, "price": 10 * count}
+"""
+FILES = {"main.py": MAIN, "worker.py": WORKER, "front.py": FRONT}
 PEERS = """
 from runpod_flash import CpuLiveLoadBalancer, CpuLiveServerless, remote
 
@@ -122,8 +133,8 @@ def built() -> Iterator[tuple[Path, Path]]:
     python = make_environment(folder / "environment", FLASH)
     project = folder / "shop"
     project.mkdir()
-    (project / "main.py").write_text(MAIN)
-    (project / "worker.py").write_text(WORKER)
+    for name, text in FILES.items():
+        (project / name).write_text(text)
     (project / "requirements.txt").write_text("")
     build(python, project)
     yield python, project
@@ -240,7 +251,7 @@ def test_a_project_is_deployed_called_and_taken_down(shop):
     assert "Deployed to 'production' successfully" in sent
     assert "MOTHERSHIP: mothership" in sent
     ids = shop.endpoints()
-    assert sorted(ids) == ["mothership-fb", "worker-fb"]
+    assert sorted(ids) == ["front-fb", "mothership-fb", "worker-fb"]
     info = shop.flash("deploy", "info", "production")
     assert "Active Build: build-" in info
     for name, endpoint_id in ids.items():
@@ -249,14 +260,17 @@ def test_a_project_is_deployed_called_and_taken_down(shop):
     queue = ids["worker-fb"]
     assert shop.answered(CALL, queue, "double", "21") == {"double": 42, "on": "worker"}
     assert shop.answered(CALL, queue, "triple", "2") == 6
-    host = f"https://{ids['mothership-fb']}.{shop.url.removeprefix('http://')}"
+    domain = shop.url.removeprefix("http://")
+    price = shop.answered(REQUEST, f"https://{ids['front-fb']}.{domain}/price", '{"item": "x", "count": 3}')
+    assert price == {"item": "x", "price": 30}
+    host = f"https://{ids['mothership-fb']}.{domain}"
     assert shop.answered(REQUEST, f"{host}/", "") == {"shop": "open"}
     called = shop.answered(REQUEST, f"{host}/double", '{"x": 4}')
     assert called == {"status": "COMPLETED", "output": {"double": 8, "on": "worker"}}
 
     assert f"worker-fb ({queue})" in shop.refused("app", "delete", "-a", "shop")
     shop.flash("undeploy", "worker-fb", "--force")
-    assert list(shop.endpoints()) == ["mothership-fb"]
+    assert sorted(shop.endpoints()) == ["front-fb", "mothership-fb"]
     shop.flash("undeploy", "--all", "--force")
     assert shop.endpoints() == {}
     assert "deleted successfully" in shop.flash("app", "delete", "-a", "shop")
@@ -276,7 +290,7 @@ def test_a_project_is_deployed_again_and_its_environment_deleted(shop):
     assert shop.answered(CALL, ids["worker-fb"], "triple", "2") == [2, 2, 2]
     assert shop.flash("app", "list").count("build-") == 2
     deleted = shop.typed("y", "deploy", "delete", "production")
-    assert "Undeployed 2 resource(s) for 'production'" in deleted
+    assert "Undeployed 3 resource(s) for 'production'" in deleted
     assert "Environment 'production' deleted successfully" in deleted
     assert shop.endpoints() == {}
     assert "No environments found" in shop.flash("deploy", "list")
@@ -285,13 +299,13 @@ def test_a_project_is_deployed_again_and_its_environment_deleted(shop):
 @pytest.mark.timeout(240)
 def test_it_deploys_what_we_have_built(shop):
     """Manifest, handlers and archive of ours, in the places where it looks for its own."""
-    project = scan(shop.project, ["main.py", "worker.py"])
+    project = scan(shop.project, FILES)
     manifest = to_text(
         manifest_of(project, python_version=f"{sys.version_info.major}.{sys.version_info.minor}")
     )
     ours = {**files_of(project), "flash_manifest.json": manifest}
     folder = shop.project.parent / "ours"
-    entries = [Entry(name, shop.project / name) for name in ("main.py", "worker.py")]
+    entries = [Entry(name, shop.project / name) for name in FILES]
     for name, content in ours.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
@@ -303,7 +317,7 @@ def test_it_deploys_what_we_have_built(shop):
     shop.flash("deploy", "new", "production")
     assert "Deployed to 'production' successfully" in shop.flash("deploy", "send", "production")
     ids = shop.endpoints()
-    assert sorted(ids) == ["mothership-fb", "worker-fb"]
+    assert sorted(ids) == ["front-fb", "mothership-fb", "worker-fb"]
     assert shop.answered(CALL, ids["worker-fb"], "double", "21") == {"double": 42, "on": "worker"}
     host = f"https://{ids['mothership-fb']}.{shop.url.removeprefix('http://')}"
     called = shop.answered(REQUEST, f"{host}/double", '{"x": 4}')
