@@ -59,6 +59,8 @@ class Control:
     def why_nothing_runs(self, endpoint_id: str) -> str:
         """Return why no worker of ours can take jobs of an endpoint; empty if they can."""
         spec = self.endpoints[endpoint_id]
+        if reason := self._server.deployments.why_not_served(spec):
+            return reason
         image = spec.get("image", "")
         if spec["app"] or not image or declaration.is_live(image):
             return ""

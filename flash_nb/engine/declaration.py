@@ -82,13 +82,21 @@ def spec_of(given: Mapping[str, Any], known: Mapping[str, Any] | None = None) ->
         "env": env,
         "volume": declared.get("networkVolumeId"),
         "balanced": is_balanced,
-        "app": _stand_in(known) or (EXECUTE if is_balanced and is_live(image) else None),
+        "app": undeployed(known).get("app") or (EXECUTE if is_balanced and is_live(image) else None),
         "requirements": known.get("requirements", []),
         "system": known.get("system", []),
         "scaling": _scaling(declared),
         "image": image,
         "declared": declared,
     }
+
+
+def undeployed(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the spec of an endpoint without the build that it serves, if it serves one."""
+    if "artifact" not in (spec.get("app") or {}):
+        return dict(spec)
+    is_execute = spec["balanced"] and is_live(spec["image"])
+    return {**spec, "app": EXECUTE if is_execute else None, "requirements": [], "python": None}
 
 
 def dependencies_of(body: bytes) -> frozenset[str]:
@@ -122,12 +130,6 @@ def answer_of(endpoint_id: str, spec: Mapping[str, Any]) -> dict[str, Any]:
         "version": 0,
         "workersStandby": 0,
     }
-
-
-def _stand_in(known: Mapping[str, Any]) -> Any:
-    """Return what somebody said that an endpoint serves; a deployed build is no part of its declaration."""
-    app = known.get("app")
-    return None if app and "artifact" in app else app
 
 
 def _declared(spec: Mapping[str, Any]) -> dict[str, Any]:

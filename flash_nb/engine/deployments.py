@@ -26,9 +26,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flash_nb.engine import serving
+from flash_nb.engine import declaration, serving
 from flash_nb.engine.apps import RESOURCE, Build, Environment, environment_in
 from flash_nb.engine.channel import private_folder
+from flash_nb.errors import did_you_mean
 from flash_nb.unpack import unpack
 
 if TYPE_CHECKING:
@@ -51,10 +52,8 @@ class Deployments:
         self._unpacking = asyncio.Lock()
 
     def restore(self) -> None:
-        """Take over what an engine that went before left; cut short or not."""
-        apps = self._server.apps
-        apps.restore()
-        for environment_id in apps.environments:
+        """Have every endpoint serve what it should: an engine that went before may have been cut short."""
+        for environment_id in self._server.apps.environments:
             self._serve(environment_id)
 
     async def deploy(self, environment_id: str, build_id: str) -> Environment:
@@ -87,9 +86,21 @@ class Deployments:
         """Return the spec of an endpoint with what the active build of its environment has for it."""
         build, key = self._active(spec), spec["env"].get(RESOURCE)
         if build is None or key not in build.manifest["resources"]:
-            return spec
+            return declaration.undeployed(spec)
         python = self._server.settings.python
         return {**spec, **serving.served(self._folder(build), key, build.manifest, python=python)}
+
+    def why_not_served(self, spec: Mapping[str, Any]) -> str:
+        """Return why an endpoint of an environment serves nothing; empty if it does, or is of none."""
+        build, key = self._active(spec), spec["env"].get(RESOURCE)
+        if build is None or not key or key in build.manifest["resources"]:
+            return ""
+        environment = self._server.apps.environment(environment_in(spec))
+        near = did_you_mean(key, build.manifest["resources"]) or "."
+        return (
+            f"{spec['name']} is the resource {key!r} of {environment.name!r}, and the build that is deployed "
+            f"there has no such resource{near}"
+        )
 
     def variables(self, spec: Mapping[str, Any]) -> dict[str, str]:
         """Return what workers of an endpoint find in their environment about where they are.

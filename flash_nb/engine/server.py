@@ -250,6 +250,7 @@ class Server:
             self.stop()
 
     def _restore(self) -> None:
+        self.apps.restore()
         self.control.restore()
         self.deployments.restore()
         self._event_counts = self.store.event_counts()
@@ -360,6 +361,8 @@ class Server:
             return f"There is no endpoint {endpoint_id!r}; flash endpoints lists them."
         if not spec["balanced"]:
             return f"The endpoint {spec['name']!r} has a queue and no routes."
+        if reason := self.deployments.why_not_served(spec):
+            return reason
         if not spec["app"]:
             return f"The endpoint {spec['name']!r} has no routes yet: nobody said what it serves."
         return ""

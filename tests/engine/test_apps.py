@@ -412,6 +412,28 @@ def test_an_endpoint_is_found_by_the_names_of_all_that_it_belongs_to(world):
     deploying(world, body)
 
 
+def test_what_a_build_has_no_more_is_not_served_and_comes_back(world):
+    async def body(d):
+        app = await d.app()
+        environment = await d.environment(app)
+        full = await d.build(app, artifact())
+        await d.deploy(environment, full)
+        queued, balanced = await d.endpoint(environment), await d.endpoint(environment, "api")
+        assert (await d.run(queued["id"], {}))["output"]["said"] == "first"
+        less = {**MANIFEST, "resources": {"api2": MANIFEST["resources"]["api"]}}
+        await d.deploy(environment, await d.build(app, artifact("less"), less))
+        failed = await d.run(queued["id"], {})
+        assert failed["status"] == "FAILED"
+        assert "is the resource 'worker' of 'production'" in failed["error"]
+        refused = await d.http.get(f"{d.url}/{balanced['id']}/x")
+        assert (refused.status_code, "did you mean 'api2'?" in refused.json()["detail"]) == (404, True)
+        await d.deploy(environment, full)
+        assert (await d.run(queued["id"], {}))["output"]["said"] == "first"
+        assert (await d.http.get(f"{d.url}/{balanced['id']}/x")).text == "first"
+
+    deploying(world, body)
+
+
 def test_environments_have_endpoints_of_the_same_name(world):
     async def body(d):
         app = await d.app()
