@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flash_nb.errors import ProjectError
-from flash_nb.unpack import unpack as unpack  # noqa: PLC0414 - the preview takes it from here
 
 LIMIT = 500 * 1024 * 1024
 """The largest archive that Runpod takes, in bytes as uploaded."""

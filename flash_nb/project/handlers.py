@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from flash_nb.project.declared import Project, Trouble, TroubleError
 from flash_nb.protocol import artifact
-from flash_nb.protocol.artifact import handler_file
+
+handler_file = artifact.handler_file
 
 
 def files_of(project: Project) -> dict[str, bytes]:

@@ -42,11 +42,11 @@ from flash_nb.engine.state import WorkerStatus
 from flash_nb.errors import EngineError, ManifestError, ProjectError
 from flash_nb.project.address import address
 from flash_nb.project.address import listen as listen_at
-from flash_nb.project.archive import unpack
 from flash_nb.project.gateway import Gateway, Served
 from flash_nb.project.handlers import handler_file
 from flash_nb.project.interpreter import interpreter, running
 from flash_nb.settings import Settings, read_dotenv
+from flash_nb.unpack import unpack
 
 HOST, PORT = "localhost", 8000
 HOSTS: Mapping[str, str] = {"localhost": "127.0.0.1", "127.0.0.1": "127.0.0.1"}

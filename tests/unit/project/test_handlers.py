@@ -11,7 +11,8 @@ import pytest
 import flash_nb
 from flash_nb import resources
 from flash_nb.project.declared import Function, Group, Mothership, Place, Project, TroubleError
-from flash_nb.project.handlers import SHARED, files_of, handler_file, requirements_of
+from flash_nb.project.handlers import files_of, handler_file, requirements_of
+from flash_nb.protocol.artifact import SHARED
 
 
 def project(*names: str, kind=resources.CpuLiveServerless, mothership: bool = False) -> Project:
