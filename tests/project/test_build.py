@@ -12,10 +12,10 @@ import pytest
 from wheelhouse import wheel, write
 
 from flash_nb.errors import ProjectError
-from flash_nb.project.archive import unpack
 from flash_nb.project.build import BuildOptions, build
 from flash_nb.project.declared import TroubleError
 from flash_nb.project.step import run
+from flash_nb.unpack import unpack
 
 WORKER = """\
 from runpod_flash import remote, LiveServerless, GpuGroup
