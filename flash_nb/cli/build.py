@@ -17,10 +17,10 @@ from flash_nb.cli.port import open_port
 from flash_nb.errors import ProjectError
 
 if TYPE_CHECKING:  # imported when something is built: other commands have no use for them
-    from flash_nb.project.build import BuildOptions, Built
+    from flash_nb.project.builder import BuildOptions, Built
+    from flash_nb.project.builder.step import Step
     from flash_nb.project.declared import Project
     from flash_nb.project.preview import Preview
-    from flash_nb.project.step import Step
 
 TITLES = {
     "sources": "Reading files",
@@ -75,9 +75,9 @@ def build(
 
     The result is .flash/artifact.tar.gz there, which flash deploy send uploads.
     """
-    from flash_nb.project.build import STATE
-    from flash_nb.project.build import build as steps_of
-    from flash_nb.project.step import run
+    from flash_nb.project.builder import STATE
+    from flash_nb.project.builder import build as steps_of
+    from flash_nb.project.builder.step import run
 
     options = options_of(
         exclude=exclude,
@@ -125,7 +125,7 @@ def options_of(
     Raises:
         ProjectError: A name or a version makes no sense.
     """
-    from flash_nb.project.build import ARTIFACT, PYTHON, BuildOptions, read_names
+    from flash_nb.project.builder import ARTIFACT, PYTHON, BuildOptions, read_names
 
     return BuildOptions(
         exclude=read_names(exclude or ()),
@@ -141,7 +141,7 @@ def follow(steps: Generator[Step, None, Built], console: Console) -> Built:
     """Show steps while they are done: bars at a terminal, elsewhere a line for each that ended."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from flash_nb.project.step import run
+    from flash_nb.project.builder.step import run
 
     if not console.is_terminal:
         return _lines(steps, console)
@@ -163,7 +163,7 @@ def follow(steps: Generator[Step, None, Built], console: Console) -> Built:
 
 
 def _lines(steps: Generator[Step, None, Built], console: Console) -> Built:
-    from flash_nb.project.step import run
+    from flash_nb.project.builder.step import run
 
     shown: list[Step] = []
 
@@ -183,7 +183,7 @@ def _line(step: Step) -> Text:
 
 def step_text(step: Step) -> str:
     """Return where a step stands: ``12 files``, ``downloading torch (818 MB)``, ``40.1 of 131.4 MiB``."""
-    from flash_nb.project.step import counted
+    from flash_nb.project.builder.step import counted
 
     if step.note:
         return step.note

@@ -37,9 +37,9 @@ def run(
     POST /functions/NAME. At the end it deletes the endpoints that it created.
     """
     from flash_nb.project.address import address, listen
-    from flash_nb.project.endpoints import created
     from flash_nb.project.scan import scan
     from flash_nb.project.serve import Serving, serve
+    from flash_nb.project.serve.endpoints import created
     from flash_nb.project.sources import files_in
 
     root = Path.cwd()

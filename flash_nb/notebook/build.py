@@ -38,8 +38,8 @@ from flash_nb.sdk.outputs import Place
 
 if TYPE_CHECKING:
     from flash_nb.notebook.notebook import Notebook
-    from flash_nb.project.build import Built
-    from flash_nb.project.step import Step
+    from flash_nb.project.builder import Built
+    from flash_nb.project.builder.step import Step
 
 EVERY_S = 0.25
 _MOST_PACKAGES = 8
@@ -67,9 +67,9 @@ def build(
 
     The result is .flash/artifact.tar.gz there. A preview of it runs until %flash preview --stop.
     """
-    from flash_nb.project.build import STATE
-    from flash_nb.project.build import build as steps_of
-    from flash_nb.project.step import run
+    from flash_nb.project.builder import STATE
+    from flash_nb.project.builder import build as steps_of
+    from flash_nb.project.builder.step import run
 
     notebook: Notebook = ctx.obj
     options = options_of(

@@ -19,7 +19,7 @@ from flash_nb.sdk.outputs import Place
 
 if TYPE_CHECKING:
     from flash_nb.notebook.notebook import Notebook
-    from flash_nb.project.gateway import Served
+    from flash_nb.project.preview.gateway import Served
 
 KEPT_LINES = 500
 _CELL = "text-align:left;padding:1px 12px 1px 0;vertical-align:top"

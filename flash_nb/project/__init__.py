@@ -10,36 +10,16 @@
                                                          preview
 
     declared      what a scan finds: `Project`, the groups of functions of one resource each
-    scan          Python files -> `Project`, by their syntax alone. Its parts:
-    value         what a name stands for
-    evaluation    an expression -> its value
-    construction  the arguments of a call -> the resource that it makes
-    module        a file, followed statement by statement as an import runs it
-    nested        uses of `remote` that only running would show
-    reading       which names some code reads
-    calls         which remote functions some code may call
-    imports       what the modules that run on workers import
+    sources       which files belong into an artifact: ignore rules, and what is never taken
+    scan/         Python files -> `Project`, by their syntax alone
     manifest      `Project` -> the JSON that says which endpoint has which function
     handlers      `Project` -> the files that workers start from, and the runtime that they share
-    sources       which files belong into an artifact: ignore rules, and what is never taken
-    requirements  what has to be installed, and who asks for it
-    install       requirements -> Linux wheels, unpacked
-    provided      whether everything that is imported will be there
-    size          what makes an artifact too large, and what to leave out
-    archive       a folder -> a tar.gz, the same bytes for the same content
-    build         all of that as one generator of steps
-    step          a step, and going through them
-    preview       an artifact, run on a private engine behind one address
-    gateway       that address
-    interpreter   the Python that runs it
-    skeleton      what ``flash init`` writes
-    serve         what ``flash run`` does, in two processes: the one that serves is replaced on change
-    application   the project's FastAPI application with a route for each function
-    address       where it is served, and the next free port
-    endpoints     made before, and deleted after it if they were made for it
-    files         which modules are looked at for changes
-    trace         a traceback from the project's first line on
-    export        a notebook -> the files of a project
+    builder/      all of that, the packages and the archive, as one generator of steps
+    preview/      an artifact, run on a private engine behind one address
+    serve/        what ``flash run`` does: the project's application, reloaded on change
+    export/       a notebook -> the files of a project
+    skeleton/     what ``flash init`` writes
+    address       where something is served, and the next free port
 
 The design drew this package beside `sdk`; it lies above it, because an export reads cells as the session
 does (`flash_nb.sdk.scope`, `flash_nb.sdk.dependencies`) and a preview runs endpoints of a backend.

@@ -13,6 +13,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 from flash_nb.errors import ManifestError, ResourceError, SettingsError, did_you_mean
+from flash_nb.project.declared import Function, Project
+from flash_nb.project.handlers import handler_file
 from flash_nb.resources.custom import (
     CpuLoadBalancerSlsResource,
     CpuServerlessEndpoint,
@@ -26,9 +28,6 @@ from flash_nb.resources.serverless import ServerlessResource
 from flash_nb.resources.template import PodTemplate
 from flash_nb.resources.volume import NetworkVolume
 from flash_nb.version import __version__
-
-from .declared import Function, Project
-from .handlers import handler_file
 
 VERSION = "1.0"
 TYPES: Mapping[str, type[ServerlessResource]] = {

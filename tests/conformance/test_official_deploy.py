@@ -23,7 +23,7 @@ from official import make_environment, run_program
 from real import World
 from test_official_clients import FLASH
 
-from flash_nb.project.archive import Entry, pack
+from flash_nb.project.builder.archive import Entry, pack
 from flash_nb.project.handlers import files_of
 from flash_nb.project.manifest import manifest_of, to_text
 from flash_nb.project.scan import scan

@@ -12,9 +12,9 @@ import pytest
 from wheelhouse import wheel, write
 
 from flash_nb.errors import ProjectError
-from flash_nb.project.build import BuildOptions, build
+from flash_nb.project.builder import BuildOptions, build
+from flash_nb.project.builder.step import run
 from flash_nb.project.declared import TroubleError
-from flash_nb.project.step import run
 from flash_nb.unpack import unpack
 
 WORKER = """\

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from wheelhouse import wheel, write
 
+from flash_nb.project.builder.install import Machine, install
+from flash_nb.project.builder.requirements import Requirements, Wanted, read_file
+from flash_nb.project.builder.step import run
 from flash_nb.project.declared import Place, TroubleError
-from flash_nb.project.install import Machine, install
-from flash_nb.project.requirements import Requirements, Wanted, read_file
-from flash_nb.project.step import run
 
 PY312 = Machine("3.12")
 

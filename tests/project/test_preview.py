@@ -21,8 +21,8 @@ from real import cmdline, cwd, is_alive, processes
 
 from flash_nb.errors import ManifestError, ProjectError
 from flash_nb.project import skeleton
-from flash_nb.project.interpreter import interpreter
 from flash_nb.project.preview import Preview, listen
+from flash_nb.project.preview.interpreter import interpreter
 
 PATIENCE_S = 60.0
 ONE = """

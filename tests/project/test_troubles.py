@@ -7,10 +7,9 @@ import os
 import pytest
 from wheelhouse import wheel, write
 
-from flash_nb.project import archive
-from flash_nb.project.build import BuildOptions, build
+from flash_nb.project.builder import BuildOptions, archive, build
+from flash_nb.project.builder.step import run
 from flash_nb.project.declared import TroubleError
-from flash_nb.project.step import run
 
 CONFIG = """\
 from runpod_flash import remote, CpuLiveServerless, CpuLiveLoadBalancer

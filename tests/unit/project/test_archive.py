@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flash_nb.errors import ProjectError
-from flash_nb.project.archive import ArchiveTooLargeError, Entry, estimate, level_for, pack
+from flash_nb.project.builder.archive import ArchiveTooLargeError, Entry, estimate, level_for, pack
 from flash_nb.unpack import unpack
 
 

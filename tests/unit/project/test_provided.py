@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from flash_nb.project.builder.install import Installed, Machine
+from flash_nb.project.builder.provided import missing, standard_library, tops
 from flash_nb.project.declared import Function, Group, Import, Place, Project
-from flash_nb.project.install import Installed, Machine
-from flash_nb.project.provided import missing, standard_library, tops
 from flash_nb.resources.custom import ServerlessEndpoint
 from flash_nb.resources.live import CpuLiveServerless, LiveServerless
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
+from flash_nb.project.builder.requirements import logical_lines, read_file, requirements_of
 from flash_nb.project.declared import Function, Group, Place, Project, TroubleError
-from flash_nb.project.requirements import logical_lines, read_file, requirements_of
 from flash_nb.resources.live import LiveServerless
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flash_nb.project.builder.install import Distribution
+from flash_nb.project.builder.size import freed, of_the_image, too_large, what_fits
 from flash_nb.project.declared import Group, Place, Project
-from flash_nb.project.install import Distribution
-from flash_nb.project.size import freed, of_the_image, too_large, what_fits
 from flash_nb.resources.custom import ServerlessEndpoint
 from flash_nb.resources.live import CpuLiveServerless, LiveServerless
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from flash_nb.errors import ProjectError
-from flash_nb.project.files import is_of, module_files
-from flash_nb.project.trace import Shortening, shown
+from flash_nb.project.serve.files import is_of, module_files
+from flash_nb.project.serve.trace import Shortening, shown
 
 
 def raised(file: Path, source: str, **names: object) -> BaseException:

@@ -14,6 +14,8 @@ that only the workers have, as their ``RUNPOD_API_KEY``; the gateway needs none,
 machine only.
 
 WebSockets are not forwarded. Container images are not run: `flash_nb.stand_in` says what stands for one.
+
+`gateway` is that address, `interpreter` finds the Python.
 """
 
 from __future__ import annotations
@@ -42,9 +44,9 @@ from flash_nb.engine.state import WorkerStatus
 from flash_nb.errors import EngineError, ManifestError, ProjectError
 from flash_nb.project.address import address
 from flash_nb.project.address import listen as listen_at
-from flash_nb.project.gateway import Gateway, Served
 from flash_nb.project.handlers import handler_file
-from flash_nb.project.interpreter import interpreter, running
+from flash_nb.project.preview.gateway import Gateway, Served
+from flash_nb.project.preview.interpreter import interpreter, running
 from flash_nb.settings import Settings, read_dotenv
 from flash_nb.unpack import unpack
 

@@ -5,6 +5,13 @@ created; it never imports the project. The second imports and serves it; when a 
 by a new one, so that nothing of the old modules is left. It tells the first which endpoints it created by a
 file. This is uvicorn's reloader, with three differences: it looks at the project's own modules alone, it
 waits for no process longer than `GRACE_S`, and Ctrl-C reaches the second process through the first only.
+
+::
+
+    application   the project's FastAPI application with a route for each function
+    endpoints     made before, and deleted after it if they were made for it
+    files         which modules are looked at for changes
+    trace         a traceback from the project's first line on
 """
 
 from __future__ import annotations
@@ -32,13 +39,13 @@ from uvicorn.config import LOGGING_CONFIG
 from uvicorn.supervisors.basereload import BaseReload
 
 from flash_nb.errors import FlashError
-from flash_nb.project.application import extend, load, routes_of
 from flash_nb.project.declared import Project
-from flash_nb.project.endpoints import RUNNERS, Created, delete, provision
-from flash_nb.project.files import module_files
 from flash_nb.project.scan import scan
+from flash_nb.project.serve.application import extend, load, routes_of
+from flash_nb.project.serve.endpoints import RUNNERS, Created, delete, provision
+from flash_nb.project.serve.files import module_files
+from flash_nb.project.serve.trace import Shortening, shown
 from flash_nb.project.sources import files_in
-from flash_nb.project.trace import Shortening, shown
 from flash_nb.sdk.session import Session, current_session, set_session
 from flash_nb.settings import Settings
 from flash_nb.settings import load as load_settings

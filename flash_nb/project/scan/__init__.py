@@ -2,6 +2,17 @@
 
 Modules are followed one by one, and what they decorate is judged here: arguments, names, routes. All that
 stands against a build is collected, and raised at the end.
+
+::
+
+    value         what a name stands for
+    evaluation    an expression -> its value
+    construction  the arguments of a call -> the resource that it makes
+    module        a file, followed statement by statement as an import runs it
+    nested        uses of `remote` that only running would show
+    reading       which names some code reads
+    calls         which remote functions some code may call
+    imports       what the modules that run on workers import
 """
 
 from __future__ import annotations
@@ -20,18 +31,26 @@ from typing import cast
 from packaging.requirements import InvalidRequirement, Requirement
 
 from flash_nb.errors import ResourceError, did_you_mean
+from flash_nb.project.declared import Function, Group, Mothership, Place, Project, Trouble, TroubleError
+from flash_nb.project.handlers import handler_file
+from flash_nb.project.scan.calls import Calls
+from flash_nb.project.scan.construction import setting_troubles, unknown_troubles
+from flash_nb.project.scan.imports import find_imports
+from flash_nb.project.scan.module import Decorated, Module, Modules
+from flash_nb.project.scan.nested import nested_uses
+from flash_nb.project.scan.value import (
+    Application,
+    Argument,
+    Declaration,
+    Decorator,
+    Definition,
+    brief,
+    is_plain,
+    is_resource,
+)
+from flash_nb.project.sources import why_left_out
 from flash_nb.resources.live import CpuLiveLoadBalancer
 from flash_nb.resources.serverless import ServerlessResource
-
-from .calls import Calls
-from .construction import setting_troubles, unknown_troubles
-from .declared import Function, Group, Mothership, Place, Project, Trouble, TroubleError
-from .handlers import handler_file
-from .imports import find_imports
-from .module import Decorated, Module, Modules
-from .nested import nested_uses
-from .sources import why_left_out
-from .value import Application, Argument, Declaration, Decorator, Definition, brief, is_plain, is_resource
 
 PARAMETERS = (
     "resource_config",

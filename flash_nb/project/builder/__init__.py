@@ -8,6 +8,15 @@
     .flash/flash_manifest.json  which endpoint has which function
 
 A build that fails leaves the artifact of the last one as it was: the new one takes its place when whole.
+
+Its parts::
+
+    requirements  what has to be installed, and who asks for it
+    install       requirements -> Linux wheels, unpacked
+    provided      whether everything that is imported will be there
+    size          what makes an artifact too large, and what to leave out
+    archive       a folder -> a tar.gz, the same bytes for the same content
+    step          a step, and going through them
 """
 
 from __future__ import annotations
@@ -24,13 +33,14 @@ from typing import Any
 from packaging.utils import canonicalize_name
 
 from flash_nb.errors import ProjectError, did_you_mean
-from flash_nb.project import archive, handlers, manifest, provided, size, sources
-from flash_nb.project.archive import LIMIT, ArchiveTooLargeError, Entry
+from flash_nb.project import handlers, manifest, sources
+from flash_nb.project.builder import archive, provided, size
+from flash_nb.project.builder.archive import LIMIT, ArchiveTooLargeError, Entry
+from flash_nb.project.builder.install import Installed, Machine, TooMuchError, install
+from flash_nb.project.builder.requirements import Requirements, requirements_of
+from flash_nb.project.builder.step import Step, counted
 from flash_nb.project.declared import Place, Project, Trouble, TroubleError
-from flash_nb.project.install import Installed, Machine, TooMuchError, install
-from flash_nb.project.requirements import Requirements, requirements_of
 from flash_nb.project.scan import scan
-from flash_nb.project.step import Step, counted
 from flash_nb.sdk.look import human_size
 from flash_nb.sdk.target import GPU_IMAGE_PACKAGES, IMAGE_PYTHON
 

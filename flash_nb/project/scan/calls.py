@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator, Mapping
 
-from .evaluation import is_ours
-from .imports import only_when
-from .module import Module, Modules, absolute
-from .reading import Reading, read
-from .value import ABSENT, Definition
+from flash_nb.project.scan.evaluation import is_ours
+from flash_nb.project.scan.imports import only_when
+from flash_nb.project.scan.module import Module, Modules, absolute
+from flash_nb.project.scan.reading import Reading, read
+from flash_nb.project.scan.value import ABSENT, Definition
 
 
 class Calls:

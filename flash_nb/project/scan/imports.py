@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from flash_nb.errors import did_you_mean
-
-from .declared import Import, Place, Trouble
-from .evaluation import is_ours
-from .module import Module, Modules, absolute
+from flash_nb.project.declared import Import, Place, Trouble
+from flash_nb.project.scan.evaluation import is_ours
+from flash_nb.project.scan.module import Module, Modules, absolute
 
 _GOES_ON = frozenset({"BaseException", "Exception", "ImportError", "ModuleNotFoundError"})
 

@@ -10,11 +10,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from flash_nb.errors import ResourceError
+from flash_nb.project.declared import Place, Trouble
+from flash_nb.project.scan.value import (
+    Argument,
+    Broken,
+    Declaration,
+    Definition,
+    External,
+    Package,
+    Variable,
+    is_plain,
+    unknowns,
+)
 from flash_nb.resources.declared import Declared
 from flash_nb.resources.template import PodTemplate
-
-from .declared import Place, Trouble
-from .value import Argument, Broken, Declaration, Definition, External, Package, Variable, is_plain, unknowns
 
 
 def declared(

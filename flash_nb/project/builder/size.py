@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from flash_nb.project.builder.install import Distribution
 from flash_nb.project.declared import Project, Trouble, TroubleError
-from flash_nb.project.install import Distribution
 from flash_nb.sdk.look import human_size
 from flash_nb.sdk.target import GPU_IMAGE_PACKAGES
 

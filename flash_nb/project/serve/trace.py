@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 
 from flash_nb.errors import FlashError
-from flash_nb.project.files import is_of
+from flash_nb.project.serve.files import is_of
 
 
 def shown(error: BaseException, root: Path) -> str:

@@ -34,9 +34,9 @@ from packaging.utils import canonicalize_name
 
 from flash_nb import uv
 from flash_nb.errors import ProjectError
+from flash_nb.project.builder.requirements import OURS, Requirements
+from flash_nb.project.builder.step import Step
 from flash_nb.project.declared import Project, Trouble, TroubleError
-from flash_nb.project.requirements import OURS, Requirements
-from flash_nb.project.step import Step
 
 STEP = "install"
 _OF_IMAGES = "x86_64-manylinux_2_35"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from .declared import Place, Trouble
-from .evaluation import is_ours, package_name
-from .module import Module, Modules
-from .reading import nodes
-from .value import PACKAGES, Decorator, Package, Remote
+from flash_nb.project.declared import Place, Trouble
+from flash_nb.project.scan.evaluation import is_ours, package_name
+from flash_nb.project.scan.module import Module, Modules
+from flash_nb.project.scan.reading import nodes
+from flash_nb.project.scan.value import PACKAGES, Decorator, Package, Remote
 
 _FIX = "Move what it decorates to the top level of the module, or write local=True."
 

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from flash_nb.project.declared import Place, Trouble
 from flash_nb.resources.declared import Declared
 from flash_nb.resources.serverless import ServerlessResource
-
-from .declared import Place, Trouble
 
 PACKAGES = ("flash_nb", "runpod_flash")
 """The packages whose `remote` and resources are ours: our own, and the official one's name."""

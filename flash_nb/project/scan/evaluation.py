@@ -15,14 +15,9 @@ from typing import Any, Protocol
 
 from flash_nb import resources
 from flash_nb.errors import did_you_mean
-from flash_nb.resources.choice import Choice
-from flash_nb.resources.declared import Declared
-from flash_nb.resources.gpu import GpuGroup
-from flash_nb.resources.serverless import ServerlessScalerType
-
-from .construction import copied, declared
-from .declared import Place, Trouble
-from .value import (
+from flash_nb.project.declared import Place, Trouble
+from flash_nb.project.scan.construction import copied, declared
+from flash_nb.project.scan.value import (
     ABSENT,
     PACKAGES,
     Application,
@@ -40,6 +35,10 @@ from .value import (
     shown,
     unknowns,
 )
+from flash_nb.resources.choice import Choice
+from flash_nb.resources.declared import Declared
+from flash_nb.resources.gpu import GpuGroup
+from flash_nb.resources.serverless import ServerlessScalerType
 
 MAX_ITEMS = 10_000
 """Items in a list or dict, and characters in a text, that an expression may make."""

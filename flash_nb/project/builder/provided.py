@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from flash_nb.cells.requirements import distribution_of
+from flash_nb.project.builder.install import Installed, Machine
 from flash_nb.project.declared import Import, Project, Trouble
-from flash_nb.project.install import Installed, Machine
 from flash_nb.resources.serverless import ServerlessResource
 from flash_nb.sdk.target import GPU_IMAGE_PACKAGES
 
