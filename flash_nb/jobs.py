@@ -197,19 +197,26 @@ class Carried:
         definitions: Functions and classes that travel as source.
         values: ``(name, bytes)`` of each pickled value, the largest first.
         notes: What is worth knowing of them: large values, names that do not exist.
+        files: Modules that travel as the source of their files.
     """
 
     modules: tuple[str, ...] = ()
     definitions: tuple[str, ...] = ()
     values: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.modules or self.definitions or self.values or self.notes)
+        return bool(self.modules or self.definitions or self.values or self.notes or self.files)
 
     def __str__(self) -> str:
         values = [f"{name} ({_size(size)})" for name, size in self.values]
-        kinds = (("modules", self.modules), ("source of", self.definitions), ("values", values))
+        kinds = (
+            ("modules", self.modules),
+            ("files of", self.files),
+            ("source of", self.definitions),
+            ("values", values),
+        )
         parts = [f"{title} {', '.join(names)}" for title, names in kinds if names]
         return "\n".join([" · ".join(parts), *self.notes]).strip()
 

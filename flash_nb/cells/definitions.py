@@ -19,6 +19,8 @@ from itertools import pairwise
 from types import CodeType
 from typing import Literal
 
+from flash_nb.cells.imports import imports_of
+
 _Node = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 _When = Literal["eager", "lazy", "hint"]
 _Names = dict[_When, set[str]]
@@ -47,6 +49,7 @@ class Definition:
             evaluates them: send those that exist, and do not miss the others.
         imports: Modules that it imports inside; relative imports are left out.
         flags: The ``from __future__`` imports that it has to be compiled with, as compiler flags.
+        guesses: What may be a module that it imports: ``a.b`` for ``from a import b``.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Definition:
     hints: frozenset[str]
     imports: frozenset[str]
     flags: int
+    guesses: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +177,7 @@ def _describe(node: _Node, lines: list[str], flags: int) -> Definition:
         hints=frozenset(names["hint"]),
         imports=frozenset(_imports(node)),
         flags=flags,
+        guesses=frozenset(each.module for each in imports_of(node) if each.is_guess),
     )
 
 

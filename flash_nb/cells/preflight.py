@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from flash_nb.cells.finding import Finding, Severity
+from flash_nb.cells.imports import imports_of
 from flash_nb.cells.plan import CellPlan
 from flash_nb.cells.secret import doubt, form_of
 from flash_nb.errors import did_you_mean
@@ -90,6 +91,11 @@ def import_lines(tree: ast.AST) -> Mapping[str, int]:
         for name in names:
             lines[name] = min(node.lineno, lines.get(name, node.lineno))
     return lines
+
+
+def guessed_modules(tree: ast.AST) -> frozenset[str]:
+    """Return what may be a module that is imported anywhere: ``a.b`` for ``from a import b``."""
+    return frozenset(each.module for each in imports_of(tree) if each.is_guess)
 
 
 _DOORS = frozenset({"exec", "get_ipython", "globals", "locals", "vars"})

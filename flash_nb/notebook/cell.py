@@ -90,7 +90,7 @@ class PreparedCell:
     @property
     def request(self) -> dict[str, Any]:
         """The `flash_nb.protocol.channel.CellRequest`."""
-        return {
+        request: dict[str, Any] = {
             "execution_type": "cell",
             "source": self.text.translated.source,
             "filename": self.text.filename,
@@ -101,6 +101,9 @@ class PreparedCell:
             "definitions": [item["name"] for item in self.definitions],
             "show_value": not DisplayHook.semicolon_at_end_of_expression(self.text.translated.source),
         }
+        if self.captured.files.items:
+            request["modules"] = self.captured.files.items
+        return request
 
 
 def check_syntax(raw: str, name_code: Callable[[str, str], str]) -> None:

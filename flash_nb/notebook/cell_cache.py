@@ -143,11 +143,12 @@ def key_of(
     Raises:
         FingerprintError: A value that it takes along has none.
     """
-    request = cell.request
+    request, files = cell.request, cell.captured.files.items
     parts = {
         "version": VERSION,
         "source": of_source(request["source"]),
         "carried": of_capture(cell.captured, namespace),
+        "modules": [(each["name"], each["package"], of_source(each["source"])) for each in files],
         "requirements": sorted(cell.requirements),
         "system": sorted(cell.options.system_deps),
         "resource": resource.result_hash,

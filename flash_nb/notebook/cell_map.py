@@ -167,7 +167,9 @@ class CellMap:
         collector = Collector(around, self.cell.captured)
         collector.add(names)
         captured = collector.survey()
-        check_size({**self.cell.captured.sizes, **captured.sizes})
+        captured.take_files()
+        captured.files.refuse()
+        check_size({**self.cell.captured.sizes, **captured.sizes, **captured.files.sizes})
         places = Places(self._reads, captured.via)
         allowed = self.cell.options.allowed_secrets
         refuse([*check_values(captured, around, places, target=self._target, allowed=allowed)])
@@ -176,8 +178,10 @@ class CellMap:
     def _request(self, own: Capture) -> dict[str, Any]:
         """Return the `flash_nb.protocol.channel.ItemRequest`."""
         request = self.cell.request
+        modules = {item["name"]: item for item in (*request.get("modules", ()), *own.files.items)}
         return {
             **request,
+            **({"modules": [*modules.values()]} if modules else {}),
             "inputs": [*request["inputs"], *self._clause.names],
             "outputs": [*request["outputs"], VALUE],
             "item": own.items,
@@ -186,7 +190,7 @@ class CellMap:
         }
 
     def _requirements(self, own: Capture) -> Sequence[str]:
-        modules = own.modules - self.cell.captured.modules
+        modules = own.files.outside - self.cell.captured.files.outside
         if not modules:
             return self.cell.requirements
         return requirements_for(modules, self.cell.requirements, present=self._target.packages)

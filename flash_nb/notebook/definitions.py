@@ -10,6 +10,7 @@ import ast
 from typing import Any
 
 from flash_nb.cells.definitions import Definition
+from flash_nb.cells.imports import imports_of
 from flash_nb.cells.options import CellOptions
 from flash_nb.cells.plan import CellPlan
 from flash_nb.notebook.cell import CellText
@@ -65,5 +66,6 @@ def _whole_cell(name: str, text: CellText, plan: CellPlan) -> Source:
         hints=frozenset(),
         imports=frozenset(plan.imports),
         flags=0,
+        guesses=frozenset(each.module for each in imports_of(ast.parse(source)) if each.is_guess),
     )
     return Source(definition, text.filename)

@@ -10,7 +10,7 @@ from typing import Any
 from flash_nb.cells.finding import Finding, in_order
 from flash_nb.cells.options import CellOptions
 from flash_nb.cells.plan import CellPlan
-from flash_nb.cells.preflight import Around, check_text, import_lines, parse
+from flash_nb.cells.preflight import Around, check_text, guessed_modules, import_lines, parse
 from flash_nb.cells.shell import Translated
 from flash_nb.errors import did_you_mean
 from flash_nb.sdk.capture import Capture, survey
@@ -29,20 +29,17 @@ class Checked:
         inputs: The names that it is sent.
         captured: They, with all that they need; not to be sent if there are errors.
         findings: By their lines.
-        imports: The modules that the cell imports.
         explicit: The requirements that the user wrote.
     """
 
     inputs: tuple[str, ...]
     captured: Capture
     findings: tuple[Finding, ...]
-    imports: frozenset[str]
     explicit: tuple[str, ...]
 
     def requirements(self, target: Target) -> tuple[str, ...]:
         """Return what the worker installs; there must be no errors."""
-        modules = self.imports | self.captured.modules
-        return requirements_for(modules, self.explicit, present=target.packages)
+        return requirements_for(self.captured.files.outside, self.explicit, present=target.packages)
 
 
 def known_around(plan: CellPlan, known: frozenset[str], namespace: Mapping[str, Any]) -> Around:
@@ -80,10 +77,10 @@ def inspect_cell(
     findings = [
         *_missing_inputs(options, namespace),
         *check_text(tree, plan, around, allowed=options.allowed_secrets),
-        *check_packages(lines, explicit, captured, places, target),
+        *check_packages(lines, explicit, captured, places, target, guesses=guessed_modules(tree)),
         *check_values(captured, namespace, places, target=target, allowed=options.allowed_secrets),
     ]
-    return Checked(tuple(inputs), captured, in_order(findings), frozenset(lines), explicit)
+    return Checked(tuple(inputs), captured, in_order(findings), explicit)
 
 
 def _missing_inputs(options: CellOptions, namespace: Mapping[str, Any]) -> list[Finding]:

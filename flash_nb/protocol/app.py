@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
+from flash_nb.worker.modules import ModuleItem
 from flash_nb.worker.namespace import Item
 
 
@@ -19,7 +20,13 @@ class Route(TypedDict):
     function: str
 
 
-class Group(TypedDict):
+class Files(TypedDict, total=False):
+    """Modules that come as source, for code that imports some."""
+
+    modules: list[ModuleItem]
+
+
+class Group(Files):
     """Definitions that share a namespace, with the values that they read."""
 
     namespace: list[Item]

@@ -49,6 +49,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict
 
+from flash_nb.worker.modules import ModuleItem
 from flash_nb.worker.namespace import Item
 
 VERSION = 1
@@ -63,7 +64,13 @@ class JobNeeds(TypedDict):
     instance: str | None
 
 
-class CellRequest(TypedDict):
+class Files(TypedDict, total=False):
+    """Modules that come as source, for code that imports some."""
+
+    modules: list[ModuleItem]
+
+
+class CellRequest(Files):
     """A cell. Its buffers: the encoded values of `namespace`."""
 
     execution_type: Literal["cell"]
@@ -89,7 +96,7 @@ class ItemRequest(CellRequest):
     value: str
 
 
-class FunctionRequest(TypedDict):
+class FunctionRequest(Files):
     """A function call. Its buffers: the namespace's values, then each argument's.
 
     `args` and `kwargs` count the buffers of each argument.
@@ -110,7 +117,7 @@ class Constructor(TypedDict):
     kwargs: dict[str, int]
 
 
-class MethodRequest(TypedDict):
+class MethodRequest(Files):
     """A method call on a remote object, which is made first if its worker does not have it.
 
     Its buffers: the namespace's values, the constructor's arguments, the method's.

@@ -9,12 +9,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from flash_nb.errors import PayloadTooLargeError
-from flash_nb.protocol.app import App, FunctionGroup, Route, RouteGroup
+from flash_nb.protocol.app import App, FunctionGroup, Group, Route, RouteGroup
 from flash_nb.sdk.capture import MAX_PAYLOAD_BYTES, Capture, Collector
 from flash_nb.sdk.code import ObjectCode
 from flash_nb.sdk.dependencies import requirements_for
@@ -46,9 +46,9 @@ def routes_app(title: str, served: Sequence[tuple[Route, ObjectCode, RemoteOptio
     modules: set[str] = set()
     for members in _by_namespace(served):
         captured = _capture([code for _, code, _ in members])
-        modules |= captured.modules
+        modules |= captured.files.outside
         routes = [route for route, _, _ in members]
-        groups.append({"namespace": captured.items, "buffers": _text(captured), "routes": routes})
+        groups.append({**_group(captured), "routes": routes})
     options = [each for _, _, each in served]
     return _served({"kind": "routes", "title": title, "groups": groups}, modules, options, ROUTE_REQUIREMENTS)
 
@@ -56,13 +56,9 @@ def routes_app(title: str, served: Sequence[tuple[Route, ObjectCode, RemoteOptio
 def function_app(kind: str, code: ObjectCode, options: RemoteOptions) -> ServedApp:
     """Return the app of one function: a ``handler``, or one that returns an ``asgi`` application."""
     captured = _capture([code])
-    group: FunctionGroup = {
-        "namespace": captured.items,
-        "buffers": _text(captured),
-        "function": code.name,
-    }
+    group: FunctionGroup = {**_group(captured), "function": code.name}
     wire: Any = {"kind": kind, "group": group}
-    return _served(wire, captured.modules, [options], ())
+    return _served(wire, captured.files.outside, [options], ())
 
 
 def _by_namespace(
@@ -79,9 +75,18 @@ def _capture(codes: Sequence[ObjectCode]) -> Capture:
     for code in codes[1:]:
         code.add_to(collector)
     captured = collector.collect()
+    captured.take_files()
+    captured.refuse_files()
     for code in codes:
         code.check(captured)
     return captured
+
+
+def _group(captured: Capture) -> Group:
+    group: Group = {"namespace": captured.items, "buffers": _text(captured)}
+    if captured.files.items:
+        group["modules"] = [*captured.files.items]
+    return group
 
 
 def _text(captured: Capture) -> list[str]:
@@ -89,7 +94,7 @@ def _text(captured: Capture) -> list[str]:
 
 
 def _served(
-    wire: App, modules: set[str], options: Sequence[RemoteOptions], needed: Sequence[str]
+    wire: App, modules: Collection[str], options: Sequence[RemoteOptions], needed: Sequence[str]
 ) -> ServedApp:
     text = json.dumps(wire, sort_keys=True)
     if len(text) > MAX_PAYLOAD_BYTES:

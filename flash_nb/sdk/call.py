@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
@@ -28,7 +28,7 @@ def submit(
     label: str,
     request: dict[str, Any],
     buffers: Sequence[Buffer],
-    modules: set[str],
+    modules: Collection[str],
     resolve: Callable[[str], Any],
     instance: str | None = None,
     carried: Carried = Carried(),  # noqa: B008 - it is frozen

@@ -17,6 +17,7 @@ import __future__
 import ast
 import inspect
 import linecache
+import os
 import sys
 import textwrap
 import types
@@ -24,6 +25,8 @@ from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from flash_nb.cells.definitions import Definition, find_definitions, names_remote, without_decorators
@@ -31,6 +34,7 @@ from flash_nb.cells.shell import translate
 from flash_nb.errors import CellError, PayloadTooLargeError, SerializationError
 from flash_nb.jobs import Carried
 from flash_nb.sdk.dependencies import is_published
+from flash_nb.sdk.modules import ModuleFiles, find_modules
 from flash_nb.sdk.obstacle import Obstacle, kind_of
 from flash_nb.sdk.secret import secret_in
 from flash_nb.worker.codec import MAIN, EncodeError, Encoder
@@ -84,6 +88,7 @@ class Capture:
         obstacles: What stands against sending it, or may; see `Collector.survey`.
         via: The name through which each other name came in: what reads it.
         brought: The name that brought each module in.
+        files: Modules that travel as source; see `take_files`.
     """
 
     items: list[Item] = field(default_factory=list)
@@ -96,6 +101,39 @@ class Capture:
     obstacles: tuple[Obstacle, ...] = ()
     via: Mapping[str, str] = field(default_factory=dict)
     brought: Mapping[str, str] = field(default_factory=dict)
+    files: ModuleFiles = field(default_factory=ModuleFiles)
+
+    def take_files(
+        self, modules: Iterable[str] = (), guesses: Iterable[str] = (), near: Iterable[str | Path] = ()
+    ) -> None:
+        """Find the modules that are files of this machine: they travel as their source.
+
+        Args:
+            modules: What is imported beside what the namespace needs.
+            guesses: What may be a module; see `flash_nb.sdk.modules.find_modules`.
+            near: Folders where the code stands, beside those of its sources.
+        """
+        files = dict.fromkeys(source.filename for source in self.sources.values())
+        folders = [os.path.dirname(file) for file in files if os.path.isfile(file)]
+        parts = {item["name"]: item["parts"] for item in self.items if "parts" in item}
+        guesses = {*guesses, *chain.from_iterable(parts.values())}
+        for source in self.sources.values():
+            guesses |= source.definition.guesses
+        self.files = find_modules({*self.modules, *modules}, guesses, [*folders, *near])
+        for item in self.items:
+            if "parts" in item:
+                item["parts"] = [part for part in item["parts"] if part in self.files.names]
+
+    def refuse_files(self) -> None:
+        """Refuse what cannot travel of the modules' files, or not with these values.
+
+        Raises:
+            CellError: A module cannot be sent.
+            PayloadTooLargeError: All is over the limit.
+        """
+        self.files.refuse()
+        if self.files.items:
+            check_size({**self.sizes, **self.files.sizes})
 
     def carried(self, own: str, doubts: Iterable[str] = ()) -> Carried:
         """Say what travels, for people.
@@ -112,7 +150,10 @@ class Capture:
             elif "source" in item and item["name"] != own:
                 definitions.append(item["name"])
         values = tuple(sorted(self.sizes.items(), key=lambda pair: -pair[1]))
-        return Carried(tuple(sorted(modules)), tuple(sorted(definitions)), values, (*self.notes, *doubts))
+        notes = (*self.notes, *(doubt.message for _, doubt in self.files.doubts), *doubts)
+        return Carried(
+            tuple(sorted(modules)), tuple(sorted(definitions)), values, notes, files=self.files.names
+        )
 
 
 def survey(names: Iterable[str], namespace: Mapping[str, Any]) -> Capture:
@@ -374,7 +415,10 @@ class Collector:
             brought=self._brought,
         )
         for name, module in self._modules.items():
-            captured.items.append({"name": name, "module": module.__name__})
+            item: Item = {"name": name, "module": module.__name__}
+            if parts := _loaded_parts(module):
+                item["parts"] = parts
+            captured.items.append(item)
             captured.modules.add(module.__name__)
             self._brought[module.__name__] = name
         for name, source in self._sources.items():
@@ -389,6 +433,14 @@ class Collector:
             captured.modules |= encoder.modules
             captured.notes = tuple(_notes(self._values, self._sizes))
         return captured
+
+
+def _loaded_parts(module: types.ModuleType) -> list[str]:
+    """Return the modules inside a package of the user's that are loaded here: its name gives them too."""
+    path = getattr(module, "__path__", None)
+    if path is None or any("site-packages" in folder or "dist-packages" in folder for folder in path):
+        return []
+    return sorted(name for name in sys.modules if name.startswith(f"{module.__name__}."))
 
 
 def _no_remote(name: str) -> CellError:

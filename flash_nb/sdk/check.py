@@ -24,6 +24,7 @@ from flash_nb.cells.preflight import (
     allow_fix,
     check_text,
     coroutine_functions,
+    guessed_modules,
     import_lines,
     imported_names,
     sounds_secret,
@@ -175,6 +176,7 @@ class _Notebook:
             places,
             target,
             folder=self._folder,
+            guesses=guessed_modules(found.tree),
         )
         allowed = options.allowed_secrets
         yield from check_values(captured, self._namespace, places, target=target, allowed=allowed)

@@ -31,7 +31,7 @@ def requirements_for(
         present: Canonical names of what the worker's image has: not inferred.
 
     Raises:
-        CellError: A module is a file of this machine, which a worker does not have.
+        CellError: A module is a file of this machine that cannot travel; see `flash_nb.sdk.modules`.
     """
     inferred = _infer(frozenset(modules))
     return merge(explicit, [each for each in inferred if requirement_name(each) not in present])
@@ -62,7 +62,7 @@ def unprovided(module: str, folder: Path | None = None) -> Unprovided | None:
         folder: Where its file may lie, beside all the folders where Python looks.
     """
     root = module.partition(".")[0]
-    if root in _PROVIDED or root in sys.stdlib_module_names or _made_by_code(root) or is_published(root):
+    if root in PROVIDED or root in sys.stdlib_module_names or made_by_code(root) or is_published(root):
         return None
     if root in _Distributions():
         local = _inferred(frozenset({module}), _Distributions()).local
@@ -76,8 +76,8 @@ def unprovided(module: str, folder: Path | None = None) -> Unprovided | None:
     if file := _local_file(root, folder):
         return Unprovided(
             root,
-            f"{root} is a file of this machine ({file}): a worker does not have it",
-            "put its functions in a cell, or make it a package and depend on it by address",
+            f"{root} is a file of this machine ({file}), and only .py files travel to a worker",
+            "make it a package and depend on it by address: --deps 'name @ git+https://…'",
         )
     package = _inferred(frozenset({module}), {}).requirements[0]
     return Unprovided(
@@ -90,7 +90,7 @@ def unprovided(module: str, folder: Path | None = None) -> Unprovided | None:
 
 @functools.lru_cache(maxsize=256)
 def _infer(modules: frozenset[str]) -> tuple[str, ...]:
-    modules = frozenset(module for module in modules if not _made_by_code(module.partition(".")[0]))
+    modules = frozenset(module for module in modules if not made_by_code(module.partition(".")[0]))
     for module in modules:
         missing = unprovided(module)
         if missing is not None and not missing.package:
@@ -140,7 +140,13 @@ def is_published(module: str) -> bool:
     return bool(found) and not any(map(_is_local, found))
 
 
-def _made_by_code(module: str) -> bool:
+@functools.lru_cache(maxsize=256)
+def is_installed(module: str) -> bool:
+    """True if a distribution that is installed here provides a module."""
+    return module.partition(".")[0] in _Distributions()
+
+
+def made_by_code(module: str) -> bool:
     """True for a module that no file provides, such as Cython's ``_cython_3_1_2``: nothing to install."""
     found = sys.modules.get(module)
     return found is not None and getattr(found, "__spec__", None) is None
@@ -160,4 +166,4 @@ def _local_file(module: str, folder: Path | None) -> str:
     return f"{module}/{file.name}" if file.stem == "__init__" else file.name
 
 
-_PROVIDED = frozenset({"", "__main__", "flash_nb", "flash_worker", "cloudpickle"})
+PROVIDED = frozenset({"", "__main__", "flash_nb", "flash_worker", "cloudpickle"})

@@ -23,7 +23,7 @@ class Call:
     Attributes:
         request: A `flash_nb.protocol.channel.FunctionRequest`.
         buffers: Its values.
-        modules: What it needs.
+        modules: What it needs of packages.
         carried: What it takes along of the notebook.
     """
 
@@ -31,6 +31,8 @@ class Call:
         collector = code.collector()
         sent = Arguments(args, kwargs, collector, code.parameters, None)
         captured = collector.collect()
+        captured.take_files(sent.modules)
+        captured.refuse_files()
         self.carried = code.check(captured)
         self.request: dict[str, Any] = {
             "execution_type": "function",
@@ -42,7 +44,9 @@ class Call:
             "kwargs": sent.kwargs,
         }
         self.buffers = [*captured.buffers, *sent.buffers]
-        self.modules = captured.modules | sent.modules
+        if captured.files.items:
+            self.request["modules"] = captured.files.items
+        self.modules = captured.files.outside
 
 
 class RemoteFunction:
@@ -119,7 +123,9 @@ class RemoteFunction:
             SerializationError: A value that it reads cannot be sent.
             UndefinedNameError: It reads names that exist nowhere.
         """
-        return self._code.check(self._code.collector().collect())
+        captured = self._code.collector().collect()
+        captured.take_files()
+        return self._code.check(captured)
 
     async def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobOutput:
         if self.how.local and self._function is not None:

@@ -52,7 +52,9 @@ class RemoteClass:
 
     def carries(self) -> Carried:
         """Say what a call would take along of the notebook; see `RemoteFunction.carries`."""
-        return self._code.check(self._code.collector().collect(), "__init__")
+        captured = self._code.collector().collect()
+        captured.take_files()
+        return self._code.check(captured, "__init__")
 
     def __repr__(self) -> str:
         return f"<remote class {self._code.name} on {self.how.resource.name}>"
@@ -132,6 +134,8 @@ class RemoteObject:
         made = Arguments(*self._made_with, collector, self._code.parameters, "__init__")
         sent = Arguments(args, kwargs, collector, self._code.parameters, method)
         captured = collector.collect()
+        captured.take_files({*made.modules, *sent.modules})
+        captured.refuse_files()
         carried = self._code.check(captured, method)
         request = {
             "execution_type": "class",
@@ -145,12 +149,14 @@ class RemoteObject:
             "args": sent.args,
             "kwargs": sent.kwargs,
         }
+        if captured.files.items:
+            request["modules"] = captured.files.items
         return submit(
             how,
             label=f"{self._code.name}.{method}()",
             request=request,
             buffers=[*captured.buffers, *made.buffers, *sent.buffers],
-            modules=captured.modules | made.modules | sent.modules,
+            modules=captured.files.outside,
             resolve=self._code.resolve,
             instance=self._id,
             carried=carried,

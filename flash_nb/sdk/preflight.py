@@ -86,9 +86,10 @@ def check_values(
         if obstacle.kind != "file" or obstacle.name not in failed:
             yield from _obstacle(obstacle, namespace, places, target)
     try:
-        check_size(captured.sizes)
+        check_size({**captured.sizes, **captured.files.sizes})
     except PayloadTooLargeError as error:
-        largest = max(captured.sizes, key=captured.sizes.__getitem__)
+        sizes = {**captured.sizes, **captured.files.sizes}
+        largest = max(sizes, key=sizes.__getitem__)
         yield Finding.of_error("too-large", places.line(largest), error)
     yield from _secrets(captured, namespace, places, allowed)
 
@@ -101,8 +102,9 @@ def check_packages(
     target: Target,
     *,
     folder: Path | None = None,
+    guesses: Iterable[str] = (),
 ) -> Iterator[Finding]:
-    """Yield the modules that no package provides on a worker, and what is no requirement.
+    """Note the modules that travel as source; yield those that no package provides on a worker, and what is no requirement.
 
     Args:
         lines: The modules that the cell imports, with their lines.
@@ -111,7 +113,10 @@ def check_packages(
         places: Where the cell asks for it.
         target: The worker.
         folder: Where the notebook lies, if that is not where modules are looked for anyway.
+        guesses: What may be a module that the cell imports.
     """
+    captured.take_files(lines, guesses, [] if folder is None else [folder])
+    files = captured.files
     wanted = set(target.packages)
     for text in explicit:
         try:
@@ -119,14 +124,27 @@ def check_packages(
         except CellError as error:  # noqa: PERF203 - a handful of words
             yield Finding.of_error("option", 1, error)
     said: set[str] = set()
-    for module in [*lines, *sorted(captured.modules - lines.keys())]:
+
+    def line_of(module: str) -> int:
+        asked = files.via.get(module, module)
+        return lines.get(asked) or lines.get(asked.rpartition(".")[0]) or _line_of(asked, captured, places)
+
+    outside = [module for module in lines if module in files.outside]
+    for module in [*outside, *sorted(files.outside - lines.keys())]:
         missing = unprovided(module, folder)
         if missing is None or missing.module in said or missing.package in wanted:
             continue
         said.add(missing.module)
-        line = lines.get(module) or places.line(captured.brought.get(module, ""))
         severity = Severity.WARNING if missing.package else Severity.ERROR
-        yield Finding("import", line, missing.message, missing.fix, severity)
+        yield Finding("import", line_of(module), missing.message, missing.fix, severity)
+    for trouble in files.troubles:
+        yield Finding("import", line_of(trouble.module), trouble.message, trouble.fix)
+    for module, doubt in files.doubts:
+        yield Finding(doubt.code, line_of(module), doubt.message, doubt.fix, Severity.WARNING)
+
+
+def _line_of(module: str, captured: Capture, places: Places) -> int:
+    return places.line(captured.brought.get(module, ""))
 
 
 # --- obstacles -----------------------------------------------------------------------------------

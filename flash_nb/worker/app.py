@@ -4,6 +4,9 @@
 [{"method", "path", "function"}…]}…]}``: functions that came as source, served by FastAPI. The
 functions of a group share one namespace, as they do in the notebook.
 
+A group's ``modules``, if it has some, are files of the user's that its functions import; see
+`flash_nb.worker.modules`.
+
 ``{"kind": "asgi", "group": {"namespace", "buffers", "function"}}``: a function that returns an ASGI
 application of the user's own.
 
@@ -21,6 +24,7 @@ from typing import Any
 from . import artifact
 from .execute import Execute
 from .interface import Application
+from .modules import MODULES
 from .namespace import attribute, fill, new_main
 from .serving import Served, serve
 
@@ -32,9 +36,16 @@ def build(app: Mapping[str, Any]) -> Application:
         return served
     if app["kind"] == "asgi":
         group = app["group"]
+        provide([group])
         made: Application = load(group, group["function"])()
         return made
     return Execute() if app["kind"] == "execute" else _serve_routes(app)
+
+
+def provide(groups: Iterable[Mapping[str, Any]]) -> None:
+    """Let the functions of groups, which all stay, import the modules that came with them."""
+    items = {item["name"]: item for group in groups for item in group.get("modules", ())}
+    MODULES.provide([*items.values()])
 
 
 def load(group: Mapping[str, Any], function: str | None = None) -> Any:
@@ -47,6 +58,7 @@ def load(group: Mapping[str, Any], function: str | None = None) -> Any:
 def _serve_routes(app: Mapping[str, Any]) -> Application:
     from fastapi_offline import FastAPIOffline
 
+    provide(app["groups"])
     served: Application = serve(FastAPIOffline(title=app["title"], redoc_url=None), _routes(app["groups"]))
     return served
 

@@ -27,12 +27,14 @@ from .culprit import SerializationError, find_culprit, type_name
 from .frames import Buffer, Frame, Header
 from .handler import Handler, answer
 from .live import Live
+from .modules import MODULES, ModuleItem
 from .namespace import Item, attribute, compile_item, fill, new_main, remember_source
 from .shell import SHELL, run_shell
 
 ShowValue = Callable[[Any], None]
 SendItem = Callable[[int, Buffer, Header], None]
 
+_WITH_CODE = frozenset({"cell", "function", "class"})
 MAX_ITEM_BYTES = 10_000_000
 _LOOP_CODE = (str(Path(asyncio.__file__).parent), selectors.__file__)
 
@@ -62,7 +64,7 @@ class Executor:
         self._send_item = send_item
         self._finish_cell = finish_cell
         self._handler = handler
-        self._instances: dict[str, tuple[Any, types.ModuleType]] = {}
+        self._instances: dict[str, tuple[Any, types.ModuleType, Sequence[ModuleItem]]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._awaited: asyncio.Task[Any] | None = None
         self._loop_interrupted = False
@@ -90,6 +92,8 @@ class Executor:
         portable = _portable(_definition_names(request))
         resting = self._tasks()
         try:
+            if request["execution_type"] in _WITH_CODE:
+                MODULES.provide(self._modules(request))
             if request["execution_type"] == "cell":
                 return self._run_cell(request, buffers, portable)
             if request["execution_type"] == "handler":
@@ -106,6 +110,12 @@ class Executor:
         finally:
             if not self._is_for_instance(request):  # a remote object may keep tasks of its own
                 self._cancel(self._tasks() - resting)
+
+    def _modules(self, request: Header) -> Sequence[ModuleItem]:
+        """Return the modules that came; for a remote object that exists, those that it was made with."""
+        made = self._instances.get(request.get("instance") or "")
+        items: Sequence[ModuleItem] = request.get("modules", ()) if made is None else made[2]
+        return items
 
     @staticmethod
     def _is_for_instance(request: Header) -> bool:
@@ -262,7 +272,7 @@ class Executor:
         constructor = request["constructor"]
         taken = split.take(sum(constructor["args"]) + sum(constructor["kwargs"].values()))
         if request["instance"] in self._instances:
-            instance, module = self._instances[request["instance"]]
+            instance, module, _ = self._instances[request["instance"]]
             sys.modules[MAIN] = module
         else:
             module = _new_namespace()
@@ -271,7 +281,7 @@ class Executor:
                 constructor["args"], constructor["kwargs"], lambda n: _resolve(module, n)
             )
             instance = _resolve(module, request["class"])(*args, **kwargs)
-            self._instances[request["instance"]] = (instance, module)
+            self._instances[request["instance"]] = (instance, module, request.get("modules", ()))
         return getattr(instance, request["method"]), module
 
     # --- the event loop -----------------------------------------------------------------------

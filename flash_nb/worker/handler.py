@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import artifact
-from .app import load
+from .app import load, provide
 
 
 class HandlerError(Exception):
@@ -45,6 +45,7 @@ class Handler:
         if self._function is None and "artifact" in self._app:
             self._function = artifact.load(self._app["artifact"], "handler")
         elif self._function is None:
+            provide([self._app["group"]])
             self._function = load(self._app["group"], self._app["group"]["function"])
         return self._function
 

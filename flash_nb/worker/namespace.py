@@ -4,7 +4,7 @@ Both ends use it. On a worker the target is a fresh ``__main__`` module; in the 
 is the user's namespace, which gets back what a cell bound. Each name is one *item*, a JSON object:
 
 ``{"name": "np", "module": "numpy"}``
-    Imported.
+    Imported. Optional: ``parts`` (modules inside it that are imported too).
 ``{"name": "f", "source": "def f(): …", "filename": "…", "first_line": 3}``
     Executed, with the line numbers it had in its cell, when something first needs it. Optional:
     ``eager`` (names that it needs to be executed), ``flags`` (``from __future__`` imports of its
@@ -135,6 +135,8 @@ def import_module(item: Item) -> types.ModuleType:
     """
     try:
         module = importlib.import_module(item["module"])
+        for part in item.get("parts", ()):
+            importlib.import_module(part)
     except ImportError as error:
         raise MissingModuleError(f"{item['name']}: {error}", name=item["module"]) from error
     return module

@@ -29,6 +29,7 @@ from .codec import MAIN
 from .execution import Executor
 from .failure import sentence
 from .frames import FrameReader
+from .modules import MODULES
 from .outlet import Outlet
 from .progress import Progress, find_job, is_posting
 from .streams import StreamCapture
@@ -157,6 +158,7 @@ class Resident:
         finally:
             self._capture.end()
             sys.modules[MAIN] = main
+            MODULES.provide(())  # the worker's own modules may have the same names
         return frames.encode(
             {"error": sentence(result)}, [json.dumps(result).encode(), job.events(), *returned]
         )
