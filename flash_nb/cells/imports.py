@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -37,31 +37,32 @@ def imports_of(tree: ast.AST, package: str = "") -> Iterator[Import]:
 
 
 def _imports(node: ast.AST, package: str, *, guarded: bool, late: bool) -> Iterator[Import]:
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        for module, is_guess in _modules(node, package):
+            yield Import(module, node.lineno, is_guess, guarded, late)
+        return
+    late = late or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    may_miss = _may_miss(node)
+    for child in ast.iter_child_nodes(node):
+        yield from _imports(child, package, guarded=guarded or child in may_miss, late=late)
+
+
+def _modules(node: ast.Import | ast.ImportFrom, package: str) -> Iterator[tuple[str, bool]]:
+    """Yield the modules of a statement, and whether each is a guess."""
     if isinstance(node, ast.Import):
-        for alias in node.names:
-            yield Import(alias.name, node.lineno, is_guarded=guarded, is_late=late)
-    elif isinstance(node, ast.ImportFrom):
-        module = _absolute(node, package)
-        if module:
-            yield Import(module, node.lineno, is_guarded=guarded, is_late=late)
-            for alias in node.names:
-                if alias.name != "*":
-                    yield Import(
-                        f"{module}.{alias.name}", node.lineno, is_guess=True, is_guarded=guarded, is_late=late
-                    )
-    elif isinstance(node, ast.Try) and node.handlers:
-        for part in node.body:
-            yield from _imports(part, package, guarded=True, late=late)
-        for part in (*node.handlers, *node.orelse, *node.finalbody):
-            caught = isinstance(part, ast.ExceptHandler)
-            yield from _imports(part, package, guarded=guarded or caught, late=late)
-    elif isinstance(node, ast.If) and _is_for_type_checkers(node.test):
-        for part in (*node.body, *node.orelse):
-            yield from _imports(part, package, guarded=guarded or part in node.body, late=late)
-    else:
-        late = late or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-        for child in ast.iter_child_nodes(node):
-            yield from _imports(child, package, guarded=guarded, late=late)
+        yield from ((alias.name, False) for alias in node.names)
+    elif module := _absolute(node, package):
+        yield module, False
+        yield from ((f"{module}.{alias.name}", True) for alias in node.names if alias.name != "*")
+
+
+def _may_miss(node: ast.AST) -> Sequence[ast.AST]:
+    """Return the parts of a statement whose imports may fail, or are not executed at all."""
+    if isinstance(node, ast.Try) and node.handlers:
+        return [*node.body, *node.handlers]
+    if isinstance(node, ast.If) and _is_for_type_checkers(node.test):
+        return node.body
+    return ()
 
 
 def _absolute(node: ast.ImportFrom, package: str) -> str:

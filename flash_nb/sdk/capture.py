@@ -17,7 +17,6 @@ import __future__
 import ast
 import inspect
 import linecache
-import os
 import sys
 import textwrap
 import types
@@ -114,7 +113,7 @@ class Capture:
             near: Folders where the code stands, beside those of its sources.
         """
         files = dict.fromkeys(source.filename for source in self.sources.values())
-        folders = [os.path.dirname(file) for file in files if os.path.isfile(file)]
+        folders = [path.parent for path in map(Path, files) if path.is_file()]
         parts = {item["name"]: item["parts"] for item in self.items if "parts" in item}
         guesses = {*guesses, *chain.from_iterable(parts.values())}
         for source in self.sources.values():

@@ -5,6 +5,9 @@ current folder, beside the function's own file or the notebook, and in what else
 user's. What they import of the same kind travels too. Nothing is imported or executed for it.
 """
 
+# ruff: noqa: PTH100, PTH109, PTH112, PTH113, PTH116, PTH118, PTH119, PTH120 - pathlib takes several times as
+# long, and every call looks for its files
+
 from __future__ import annotations
 
 import ast
@@ -124,6 +127,7 @@ class _Search:
     def __init__(self, folders: _Folders) -> None:
         self._folders = folders
         self._roots: dict[str, str] = {}  # the folder of each top-level module; empty: it is not the user's
+        self._looked: dict[tuple[str, ...], tuple[str, bool]] = {}
         self._files: dict[str, _File] = {}
         self._packages: set[str] = set()
         self._needs: dict[str, set[str]] = {}
@@ -143,7 +147,7 @@ class _Search:
         parts: list[str] = []
         for part in (root, *rest):
             parts.append(part)
-            if not self._take(folder, parts, via=via, is_guess=is_guess):
+            if not self._take(folder, parts, via=via):
                 return len(parts) > 1
         return True
 
@@ -155,7 +159,7 @@ class _Search:
 
     def _folder(self, root: str, rest: Sequence[str]) -> str:
         """Return where a top-level module of the user's lies; empty if it is none."""
-        if root in PROVIDED or root in sys.stdlib_module_names or made_by_code(root):
+        if root in PROVIDED or root in sys.stdlib_module_names or made_by_code(root) or _is_loaded(root):
             return ""
         if root not in self._roots or (rest and not self._roots[root]):
             self._roots[root] = self._search(root, rest)
@@ -164,20 +168,29 @@ class _Search:
     def _search(self, root: str, rest: Sequence[str]) -> str:
         for folder in (*self._folders.before, *self._folders.after):
             is_late = folder not in self._folders.before
-            if _file_of(folder, [root])[0]:
+            if self._file_of(folder, [root])[0]:
                 # Under development as a package of its own, or hidden by an installed one.
                 return "" if is_installed(root) and (is_late or not is_published(root)) else folder
         for folder in (*self._folders.before, *self._folders.after) if rest else ():
-            if os.path.isdir(os.path.join(folder, root)) and not is_installed(root):
-                if any(_file_of(folder, [root, *rest[: end + 1]])[0] for end in range(len(rest))):
-                    return folder
+            if (
+                os.path.isdir(os.path.join(folder, root))
+                and any(self._file_of(folder, [root, *rest[: end + 1]])[0] for end in range(len(rest)))
+                and not is_installed(root)
+            ):
+                return folder
         return ""
 
-    def _take(self, folder: str, parts: Sequence[str], *, via: str, is_guess: bool) -> bool:
+    def _file_of(self, folder: str, parts: Sequence[str]) -> tuple[str, bool]:
+        key = (folder, *parts)
+        if key not in self._looked:
+            self._looked[key] = _file_of(folder, parts)
+        return self._looked[key]
+
+    def _take(self, folder: str, parts: Sequence[str], *, via: str) -> bool:
         name = ".".join(parts)
         if name in self._files:
             return True
-        path, is_package = _file_of(folder, parts)
+        path, is_package = self._file_of(folder, parts)
         if not path and not is_package:
             compiled = _compiled(folder, parts)
             if compiled:
@@ -262,6 +275,12 @@ def _is_of_python(folder: str) -> bool:
     return not _INSTALLED.isdisjoint(Path(folder).parts)
 
 
+def _is_loaded(root: str) -> bool:
+    """True for a module that this process has imported from where packages are installed."""
+    file = getattr(sys.modules.get(root), "__file__", None)
+    return file is not None and ("site-packages" in file or "dist-packages" in file)
+
+
 def _file_of(folder: str, parts: Sequence[str]) -> tuple[str, bool]:
     """Return a module's file, and whether it is a package; a folder without ``__init__.py`` has no file."""
     base = os.path.join(folder, *parts)
@@ -311,8 +330,6 @@ def _doubts(name: str, source: str, tree: ast.AST) -> Iterable[Doubt]:
         yield Doubt("secret", message, "give it to the resource, env={…}, and read it from os.environ")
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id == "__file__":
-            message = (
-                f"{name} reads __file__ (line {node.lineno}): of the files beside it, only modules travel"
-            )
+            message = f"{name} reads __file__ (line {node.lineno}): only modules travel, no data files"
             yield Doubt("import", message, "read data from a URL or a volume, or pass it as an argument")
             return

@@ -104,7 +104,7 @@ def check_packages(
     folder: Path | None = None,
     guesses: Iterable[str] = (),
 ) -> Iterator[Finding]:
-    """Note the modules that travel as source; yield those that no package provides on a worker, and what is no requirement.
+    """Note the modules that travel as source; yield what no package provides, and what is no requirement.
 
     Args:
         lines: The modules that the cell imports, with their lines.

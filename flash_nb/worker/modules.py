@@ -54,7 +54,7 @@ class Modules(importlib.abc.MetaPathFinder):
                 _enter(name, kept)
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
+        self, fullname: str, _path: Sequence[str] | None = None, _target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """Return what ``import`` needs of a module; None if it did not come with the job."""
         item = self._items.get(fullname)

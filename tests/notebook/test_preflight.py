@@ -55,7 +55,7 @@ ERRORS = {
     "generator": ("numbers", "", "SerializationError", "Send a list of its items: list(…)."),
     "gpu": ("tensor", "", "SerializationError", "tensor lives on a GPU of this machine (cuda:0)"),
     "too large": ("big", "", "PayloadTooLargeError", "big 12.2 MB"),
-    "import": ("import beside", "", "CellError", "beside is a file of this machine (beside.py)"),
+    "import": ("import beside", "", "CellError", "beside.py cannot be read (line 1)"),
     "requirement": ("1", "--deps 'a b c'", "CellError", "Line 1: 'a b c' is not a requirement"),
     "await": ("\nx = slow(1)[0]", "", "CellError", "Line 3: slow(…) is not awaited"),
     "remote": ("far()", "", "CellError", "Line 2: far is a remote function"),

@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 import types
+from importlib.machinery import EXTENSION_SUFFIXES
 
 import numpy as np
 import pytest
@@ -252,9 +253,7 @@ def test_packages(tmp_path):
     ]
     assert packages("import no_such_thing", ["no-such-thing>=1"]) == []
     assert packages("import torch", target=Target((3, 12), GPU_IMAGE_PACKAGES)) == []
-    assert packages("import beside", folder=tmp_path) == [
-        ("import", 1, "error", "beside is a file of this machine (beside.py): a worker does not have it")
-    ]
+    assert packages("import beside", folder=tmp_path) == []
     assert "beside" not in sys.modules
     assert packages("x = 1", ["not a requirement"])[0][:3] == ("option", 1, "error")
 
@@ -265,8 +264,8 @@ def test_what_the_image_has_is_not_installed():
     assert requirements_for({"numpy"}, ["numpy>=1"], present=present) == ("numpy>=1",)
 
 
-def test_a_local_file_is_refused_by_its_name_alone(tmp_path, monkeypatch):
-    (tmp_path / "mine_only.py").write_text("raise SystemExit")
+def test_a_compiled_file_is_refused_by_its_name_alone(tmp_path, monkeypatch):
+    (tmp_path / f"mine_only{EXTENSION_SUFFIXES[0]}").write_bytes(b"")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(CellError) as raised:
         requirements_for({"mine_only"})
