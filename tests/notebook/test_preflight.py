@@ -85,7 +85,7 @@ def home() -> Iterator[Path]:
 def prepared(kernel: Kernel, home: Path) -> Kernel:
     """Return a kernel that has not run a remote cell; only the last tests of this file do."""
     folder = Path(kernel.value("__import__('os').getcwd()"))
-    (folder / "beside.py").write_text("")
+    (folder / "beside.py").write_text("x =")
     kernel.run(f"import os\nos.environ['FLASH_HOME'] = {str(home)!r}\n{SETUP}").ok()
     return kernel
 
