@@ -31,7 +31,9 @@ def fail(x):
 """
 
 SETUP = """
-from flash_nb import CpuLiveLoadBalancer, CpuLiveServerless, flash_map, remote
+import os
+os.environ["FLASH_CACHE"] = {cache!r}
+from flash_nb import CpuLiveLoadBalancer, CpuLiveServerless, remote
 from helpers import Pair, clean
 import helpers
 import shop.parts
@@ -51,10 +53,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def kernel(engine: Engine, folder: Path) -> Iterator[Kernel]:
+def kernel(engine: Engine, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     with started(folder) as made:
         made.run("%load_ext flash_nb").ok()
-        made.run(SETUP).ok()
+        made.remote("pass").ok()  # the engine keeps its environments where it always does
+        made.run(SETUP.format(cache=str(tmp_path_factory.mktemp("cache")))).ok()
         yield made
 
 
@@ -73,7 +76,7 @@ def test_cells(kernel: Kernel) -> None:
     ).ok()
     assert "⚠" not in reply.stderr
     assert kernel.value("made") == "Pair(left=101, right=14)"
-    assert kernel.value("type(made) is helpers.Pair") == "True"
+    assert kernel.value("type(made) is helpers.Pair") is True
     kernel.remote("total = made.total()\nmade.left = 0").ok()
     assert kernel.value("(total, made)") == "(215, Pair(left=0, right=14))"
 
@@ -93,8 +96,9 @@ def test_functions_carry_them(kernel: Kernel) -> None:
         """,
     )
     run(kernel, "out = await inside(Pair(1, 2))")
-    assert kernel.value("(out.output[0], type(out.output[1]) is Pair)") == "(True, True)"
-    assert kernel.value("out.carried.files") == "('deeper', 'helpers', 'shop', 'shop.parts', 'shop.prices')"
+    assert kernel.value("(out.output[0], type(out.output[1]) is Pair)") == (True, True)
+    files = ("deeper", "helpers", "shop", "shop.parts", "shop.prices")
+    assert kernel.value("out.carried.files") == files
     first, second = (kernel_output(kernel, "outside(1)") for _ in range(2))
     assert first[0] == second[0] == 101
     assert second[1] == first[1] + 1  # imported once, kept
@@ -152,10 +156,10 @@ def test_generators_and_maps(kernel: Kernel) -> None:
         """,
     )
     assert run(kernel, "[each.total() async for each in pairs.stream(2)]") == "[200, 202]"
-    run(kernel, "mapped = [made.output for made in flash_map(pair, [1, 2])]")
-    assert kernel.value("[type(each) is Pair for each in mapped]") == "[True, True]"
-    kernel.remote("made = clean(n.left)", "--map n in [Pair(1, 1), Pair(2, 2)]").ok()
-    assert kernel.value("made") == "[101, 102]"
+    run(kernel, "import flash_nb\nmapped = await flash_nb.map(pair, [1, 2])")
+    assert kernel.value("[type(each) is Pair for each in mapped]") == [True, True]
+    kernel.run("%%flash_map n in [Pair(1, 1), Pair(2, 2)] -r config\nmade = clean(n.left)").ok()
+    assert kernel.value("made") == [101, 102]
 
 
 def test_routes(kernel: Kernel, folder: Path) -> None:
@@ -177,7 +181,7 @@ def test_the_cache_knows_them(kernel: Kernel, folder: Path) -> None:
     for offset, seen, reused in ((100, 101, False), (100, 101, True), (300, 301, False)):
         (folder / "deeper.py").write_text(f"OFFSET = {offset}\n")
         reply = kernel.remote("import helpers\nseen = helpers.clean(1)", "--cache").ok()
-        assert kernel.value("seen") == str(seen)
+        assert kernel.value("seen") == seen
         assert ("reused" in reply.record) == reused
 
 

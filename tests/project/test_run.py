@@ -103,6 +103,32 @@ def test_routes_and_functions_answer_and_nothing_is_left(start: Start, home: Pat
     assert endpoints(home) == []
 
 
+def test_functions_import_the_files_of_the_project(start: Start) -> None:
+    work = """
+from flash_nb import CpuLiveServerless, remote
+
+cpu = CpuLiveServerless(name="counter", workersMax=1)
+
+@remote(resource_config=cpu)
+async def count(text: str) -> list:
+    import words
+    from shared.numbers import limited
+    return [type(words).__name__, limited(words.count(text))]
+"""
+    files = {
+        "work.py": work,
+        "words.py": "from shared import numbers\n\ndef count(text):\n    return len(text.split())\n",
+        "shared/__init__.py": "LIMIT = 3\n",
+        "shared/numbers.py": "from . import LIMIT\n\ndef limited(x):\n    return min(x, LIMIT)\n",
+    }
+    run = start(files).until_served()
+    assert run.post("/functions/count", {"text": "a b"}).json() == ["module", 2]
+    assert run.post("/functions/count", {"text": "a b c d e"}).json() == ["module", 3]
+    (run.folder / "shared" / "__init__.py").write_text("LIMIT = 4\n")
+    run.until_said("Served again at")
+    assert run.post("/functions/count", {"text": "a b c d e"}).json() == ["module", 4]
+
+
 def test_a_new_project_works_at_once(start: Start, home: Path):
     assert flash(environment_of(home), home, "init", "shop").returncode == 0
     run = start({}).until_served()

@@ -68,6 +68,22 @@ def test_a_function_comes_back_with_its_value_and_its_text():
     assert text_of(outcome) == "x is 21\n"
 
 
+def test_modules_come_along_and_leave_those_of_the_worker_alone():
+    def job(source: str) -> dict:
+        made = call("def f():\n    import base64 as mine, later\n    return mine.x, later.__file__")
+        items = [("base64", source), ("later", "")]
+        made.request["modules"] = [
+            {"name": name, "file": f"/my/{name}.py", "source": text, "package": False, "digest": text}
+            for name, text in items
+        ]
+        return request_of(made)
+
+    # The worker's own loop imports base64, and uses it after each job.
+    outcomes = run(job("x = 1"), job("x = 2"), request_of(call("def f():\n    import later")))
+    assert [value_of(outcome) for outcome in outcomes[:2]] == [(1, "/my/later.py"), (2, "/my/later.py")]
+    assert outcomes[2].header["error"]["type"] == "ModuleNotFoundError"
+
+
 def test_a_cell_brings_its_names_its_displays_and_what_its_commands_print():
     source = "import os\nprint('a', flush=True)\nos.system('echo b')\ndisplay(y)\nx = y + 1\n"
     (outcome,) = run(request_of(cell(source, "x", values={"y": 1})))
