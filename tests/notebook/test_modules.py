@@ -33,6 +33,8 @@ def fail(x):
 SETUP = """
 import os
 os.environ["FLASH_CACHE"] = {cache!r}
+from flash_nb.sdk.session import set_session
+set_session(None)
 from flash_nb import CpuLiveLoadBalancer, CpuLiveServerless, remote
 from helpers import Pair, clean
 import helpers
