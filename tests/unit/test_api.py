@@ -184,10 +184,11 @@ def test_every_exception_that_is_named_exists() -> None:
         nodes = list(ast.walk(ast.parse(file.read_text())))
         here = {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
         here |= {node.name for node in nodes if isinstance(node, ast.ClassDef)}
+        here |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
         for node in nodes:
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)):
                 raises = sections(ast.get_docstring(node) or "", "Raises")
-                for name in re.findall(r"^    ([\w.]+):", raises, re.MULTILINE):
+                for name in re.findall(r"^    (?:\w+\.)?(\w+):", raises, re.MULTILINE):
                     known = getattr(errors, name, None) or getattr(builtins, name, None)
                     if (
                         not (isinstance(known, type) and issubclass(known, BaseException))
