@@ -114,7 +114,8 @@ def preview(
     *,
     stop: Annotated[bool, typer.Option("--stop", help="End it.")] = False,
     logs: Annotated[bool, typer.Option("--logs", help="Print what its workers printed.")] = False,
-) -> None:
+    url: Annotated[bool, typer.Option("--url", help="Return its address: url = %flash preview --url")] = False,
+) -> str | None:
     """Show the preview that runs in this kernel; %flash build --preview starts it."""
     notebook: Notebook = ctx.obj
     running = notebook.preview
@@ -126,8 +127,11 @@ def preview(
     if stop:
         notebook.end_preview()
         typer.echo("The preview is over.")
+    elif url:
+        return running.url
     elif not logs:
         running.show()
+    return None
 
 
 def _listen(port: int | None) -> socket.socket:

@@ -50,6 +50,15 @@ SHOWN = {
         '{"result":42}',
         "answered 422: body.x",
     ),
+    "export_and_build": (
+        "({'cat': 0.67, 'dog': 0.33}, {'words': 3})",
+        "4 functions in 3 modules; 9 files written",
+        "no differences",
+        "✓ built",
+        "{'counted': [['cat', 2], ['dog', 1]], 'scores': {'cat': 0.67, 'dog': 0.33}}",
+        "('COMPLETED', [['cat', 2], ['dog', 1]], {'words': 3})",
+        "The preview is over.",
+    ),
     "picker_and_jobs": (
         "trainer is this notebook's default",
         "no errors in 3 cells",
