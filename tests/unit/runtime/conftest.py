@@ -22,9 +22,13 @@ def runtime_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def runtime(runtime_folder):
-    """Gives a module of the deployed runtime by its name."""
+    """Gives a module of the deployed runtime by its name.
+
+    The artifact's folder does not stay on the path: it has a ``flash_nb`` too, and processes inherit the path.
+    """
     sys.path.insert(0, str(runtime_folder))
-    yield lambda name: importlib.import_module(f"flash_runtime.{name}")
+    importlib.import_module("flash_runtime")
     sys.path.remove(str(runtime_folder))
+    yield lambda name: importlib.import_module(f"flash_runtime.{name}")
     for name in [name for name in sys.modules if name.partition(".")[0] == "flash_runtime"]:
         del sys.modules[name]
