@@ -25,7 +25,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import cast
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -176,15 +176,14 @@ class _Scan:
     # Files
 
     def _parsed(self, files: list[str]) -> Iterator[Module]:
-        packages = {PurePosixPath(file).parent for file in files if PurePosixPath(file).name == "__init__.py"}
+        packages = {_folder(file) for file in files if _is_package(file)}
         for file in files:
-            path = PurePosixPath(file)
             parsed = self._tree(file)
             if parsed is not None:
-                tree, lines = parsed
-                yield Module(_module_name(path, packages), file, tree, path.name == "__init__.py", lines)
+                tree, text = parsed
+                yield Module(_module_name(file, packages), file, tree, _is_package(file), text)
 
-    def _tree(self, file: str) -> tuple[ast.Module, list[str]] | None:
+    def _tree(self, file: str) -> tuple[ast.Module, str] | None:
         try:
             source = (self._root / file).read_bytes()
         except OSError as error:
@@ -193,7 +192,7 @@ class _Scan:
             )
             return None
         try:
-            return ast.parse(source, file), re.split(r"\r\n?|\n", source.decode(errors="replace"))
+            return ast.parse(source, file), source.decode(errors="replace")
         except SyntaxError as error:
             reason = f"is not valid Python {sys.version_info[0]}.{sys.version_info[1]}: {error.msg}"
             place = Place(file, error.lineno or 1)
@@ -426,13 +425,21 @@ class _Scan:
         return None
 
 
-def _module_name(path: PurePosixPath, packages: set[PurePosixPath]) -> str:
+def _folder(file: str) -> str:
+    return file.rpartition("/")[0]
+
+
+def _is_package(file: str) -> bool:
+    return file.rpartition("/")[2] == "__init__.py"
+
+
+def _module_name(file: str, packages: set[str]) -> str:
     """Return the dotted name of a file; in ``<>`` where no import can name it."""
-    parts = path.parent.parts if path.name == "__init__.py" else path.with_suffix("").parts
-    hidden = path.name != "__init__.py" and path.with_suffix("") in packages
-    if not parts or hidden or any("." in part for part in parts):
-        return f"<{re.sub(r'[./]', '_', str(path))}>"
-    return ".".join(parts)
+    path = _folder(file) if _is_package(file) else file.removesuffix(".py")
+    hidden = path in packages and not _is_package(file)
+    if not path or hidden or "." in path:
+        return f"<{re.sub(r'[./]', '_', file)}>"
+    return path.replace("/", ".")
 
 
 def _name_of(declaration: Declaration) -> str:

@@ -12,6 +12,9 @@ from flash_nb.project.scan.evaluation import is_ours
 from flash_nb.project.scan.module import Module, Modules, absolute
 
 _GOES_ON = frozenset({"BaseException", "Exception", "ImportError", "ModuleNotFoundError"})
+_DEFINITIONS = frozenset({ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef})
+_SIMPLE = frozenset({ast.Expr, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return})
+"""Most statements are one of these, and have no import inside."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class _Closure:
 
     def add(self, name: str) -> bool:
         """Follow a module and the packages around it; return whether the project has it."""
+        if name in self.seen:
+            return True
         module = self._modules.find(name)
         if module is None:
             return False
@@ -164,7 +169,12 @@ def statements_of(module: Module) -> Iterator[Statement]:
 
 def _statements(body: Iterable[ast.stmt], module: Module, *, guarded: bool) -> Iterator[Statement]:
     for node in body:
-        if isinstance(node, ast.Import):
+        kind = type(node)
+        if kind in _SIMPLE:
+            continue
+        if kind in _DEFINITIONS:
+            yield from _statements(node.body, module, guarded=guarded)  # type: ignore[attr-defined]
+        elif isinstance(node, ast.Import):
             for alias in node.names:
                 yield Statement(alias.name, None, node.lineno, guarded)
         elif isinstance(node, ast.ImportFrom):
@@ -185,13 +195,11 @@ def _statements(body: Iterable[ast.stmt], module: Module, *, guarded: bool) -> I
         elif isinstance(node, ast.With | ast.AsyncWith):
             suppressed = guarded or any(_suppresses(item.context_expr) for item in node.items)
             yield from _statements(node.body, module, guarded=suppressed)
-        else:
-            for part in ("body", "orelse", "cases"):
-                inner = getattr(node, part, ())
-                for case in inner if part == "cases" else ():
-                    yield from _statements(case.body, module, guarded=guarded)
-                if part != "cases" and isinstance(inner, list):
-                    yield from _statements(inner, module, guarded=guarded)
+        elif isinstance(node, ast.Match):
+            for case in node.cases:
+                yield from _statements(case.body, module, guarded=guarded)
+        elif isinstance(node, ast.For | ast.AsyncFor | ast.While | ast.If):
+            yield from _statements([*node.body, *node.orelse], module, guarded=guarded)
 
 
 def _last_name(node: ast.expr | None) -> str:

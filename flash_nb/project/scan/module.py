@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -44,7 +44,7 @@ class Module:
         name: Dotted: ``workers.gpu.endpoint``.
         file: Relative to the project; empty for a folder without ``__init__.py``.
         tree: Its syntax.
-        lines: Its text.
+        text: As it stands in the file.
         is_package: Whether it is a folder.
         state: Whether it was followed.
         names: What its names stand for; at the end, once it is done.
@@ -57,7 +57,7 @@ class Module:
     file: str
     tree: ast.Module
     is_package: bool = False
-    lines: Sequence[str] = ()
+    text: str = ""
     state: Literal["new", "running", "done"] = "new"
     names: dict[str, object] = field(default_factory=dict)
     found: list[Decorated] = field(default_factory=list)
@@ -190,7 +190,11 @@ class _Run:
         self._module = module
         self._names = module.names if names is None else names
         self._owner = owner
-        self._evaluation = Evaluation(self)
+
+    @property
+    def _evaluation(self) -> Evaluation:
+        """Made anew each time: kept, the two would hold each other, and with them the project's trees."""
+        return Evaluation(self)
 
     # What an evaluation asks for
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from flash_nb.project.declared import Place, Trouble
@@ -22,9 +23,12 @@ def nested_uses(modules: Modules, module: Module) -> Iterator[Trouble]:
         for name, value in names.items()
         if isinstance(value, Remote | Decorator | Package | Module)
     }
+    # Most modules and functions do not name any of these: the text tells that at once.
+    if not names and not any(package in module.text for package in PACKAGES):
+        return
+    lines = re.split(r"\r\n?|\n", module.text)  # where the parser begins them
     for function in _functions(module.tree):
-        # Most functions do not name any of these: the text tells that at once.
-        text = "\n".join(module.lines[function.lineno - 1 : function.end_lineno])
+        text = "\n".join(lines[function.lineno - 1 : function.end_lineno])
         inner = {name: value for name, value in names.items() if name in text}
         if any(package in text for package in PACKAGES):
             inner.update(_imported(function))
