@@ -13,6 +13,7 @@
     requirements    imported modules -> the PyPI requirements that a worker installs
     secret          names that say that they hold a secret, and texts that have the form of one
     shell           IPython's ``!command`` and ``%pip install`` -> plain Python
+    syntax          a text parsed once, and quick walks over its tree
 
 The text of a cell goes through `translate` first; everything else here reads plain Python.
 

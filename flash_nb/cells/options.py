@@ -7,6 +7,7 @@ import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NoReturn
 
 from IPython.core.error import UsageError
@@ -112,6 +113,7 @@ def _count(text: str) -> int:
     return count
 
 
+@cache  # they are never changed, and every cell of a notebook asks for one
 def parser() -> argparse.ArgumentParser:
     """Return the parser of ``%%flash_remote``; its help is the magic's usage text."""
     made = _parser("%%flash_remote")
@@ -126,6 +128,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+@cache
 def map_parser() -> argparse.ArgumentParser:
     """Return the parser of what follows the clause of ``%%flash_map``."""
     made = _parser("%%flash_map x in xs")

@@ -26,6 +26,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from inspect import CO_COROUTINE
 
+from flash_nb.cells.syntax import parse
 from flash_nb.cells.walk import PROVIDED_NAMES, Read, Walk, last_name
 
 __all__ = ["PROVIDED_NAMES", "CellPlan", "Read", "plan_cell"]
@@ -99,15 +100,14 @@ def plan_cell(source: str, known: Iterable[str] = ()) -> CellPlan:
 
 def _parse(source: str) -> tuple[ast.Module, int]:
     """Return the tree and the flags of the compiled code."""
+    tree = parse(source)
     # Without dont_inherit this module's own `from __future__` would hold for the cell.
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     with warnings.catch_warnings():  # the run will show them
         warnings.simplefilter("ignore")
-        tree = compile(source, "<cell>", "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
         # Only the compiler finds `return` outside a function and its like. It gets the text because
         # it takes deeper text than trees.
         code = compile(source, "<cell>", "exec", flags, dont_inherit=True)
-    assert isinstance(tree, ast.Module)
     return tree, code.co_flags
 
 

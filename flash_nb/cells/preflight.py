@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ast
 import re
-import warnings
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -42,20 +41,13 @@ class Around:
     below: Mapping[str, str] | None = None
 
 
-def parse(source: str) -> ast.Module:
-    """Return the tree of a cell that `plan_cell` has accepted."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the run will show them
-        return ast.parse(source)
-
-
 def check_text(
     tree: ast.Module, plan: CellPlan, around: Around, *, allowed: Collection[str] = ()
 ) -> Iterator[Finding]:
     """Yield what is wrong with the text of a cell, be it remote or not.
 
     Args:
-        tree: It, from `parse`.
+        tree: It, from `flash_nb.cells.syntax.parse`.
         plan: Its plan.
         around: What it finds in the notebook.
         allowed: Names whose secrets may stand in it.

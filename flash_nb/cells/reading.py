@@ -18,8 +18,9 @@ from flash_nb.cells.finding import Finding
 from flash_nb.cells.magic_line import MAGICS
 from flash_nb.cells.options import CellOptions, parse_magic
 from flash_nb.cells.plan import CellPlan, plan_cell
-from flash_nb.cells.preflight import binds_unseen, parse
+from flash_nb.cells.preflight import binds_unseen
 from flash_nb.cells.shell import Translated, translate, without_magics
+from flash_nb.cells.syntax import parse
 from flash_nb.errors import CellError, ResourceError, UnsupportedMagicError
 from flash_nb.resources import CpuLiveServerless, LiveServerless
 

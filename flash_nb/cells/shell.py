@@ -10,11 +10,11 @@ import ast
 import re
 import shlex
 import tokenize
-import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from flash_nb.cells.syntax import parse
 from flash_nb.errors import CellError, UnsupportedMagicError
 from flash_nb.worker.shell import SHELL
 
@@ -137,12 +137,10 @@ def without_magics(source: str) -> tuple[str, frozenset[str]]:
 
 
 def _parse(source: str) -> ast.Module | None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the compiler says it again when the cell runs
-        try:
-            return ast.parse(source)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):  # e.g. null bytes, deep nesting
-            return None
+    try:
+        return parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # e.g. null bytes, deep nesting
+        return None
 
 
 def _bound_names(tree: ast.Module) -> Iterator[str]:

@@ -170,7 +170,8 @@ class FlashMagics(Magics):
         self, text: CellText, plan: CellPlan, chosen: CellOptions, resource: ServerlessResource
     ) -> None:
         from flash_nb.cells.finding import refuse
-        from flash_nb.cells.preflight import check_text, parse
+        from flash_nb.cells.preflight import check_text
+        from flash_nb.cells.syntax import parse
         from flash_nb.notebook.definitions import define
         from flash_nb.notebook.preflight import known_around
 

@@ -10,8 +10,9 @@ from typing import Any
 from flash_nb.cells.finding import Finding, in_order
 from flash_nb.cells.options import CellOptions
 from flash_nb.cells.plan import CellPlan
-from flash_nb.cells.preflight import Around, check_text, guessed_modules, import_lines, parse
+from flash_nb.cells.preflight import Around, check_text, guessed_modules, import_lines
 from flash_nb.cells.shell import Translated
+from flash_nb.cells.syntax import parse
 from flash_nb.errors import did_you_mean
 from flash_nb.sdk.capture import Capture, survey
 from flash_nb.sdk.dependencies import requirements_for

@@ -86,8 +86,9 @@ def main() -> None:
     """Measure, and print a table."""
     from flash_nb.cells.options import CellOptions
     from flash_nb.cells.plan import plan_cell
-    from flash_nb.cells.preflight import check_text, parse
+    from flash_nb.cells.preflight import check_text
     from flash_nb.cells.shell import Translated
+    from flash_nb.cells.syntax import parse
     from flash_nb.notebook.preflight import inspect_cell, known_around
     from flash_nb.sdk.capture import survey
     from flash_nb.sdk.target import Target

@@ -40,6 +40,7 @@ from pathlib import Path
 
 from flash_nb.cells.magic_line import MAGICS
 from flash_nb.cells.reading import Cell, magic_at
+from flash_nb.cells.syntax import without_collection
 from flash_nb.project.declared import Trouble, TroubleError
 from flash_nb.project.export.block import Block
 from flash_nb.project.export.files import Exported, crowded_endpoints, other_files
@@ -101,9 +102,22 @@ def export(
     Raises:
         TroubleError: Something cannot be exported; all of it is listed.
     """
+    with without_collection():
+        return _export(notebook, cells, target, names or {}, folder, partial=partial)
+
+
+def _export(
+    notebook: str,
+    cells: Sequence[Cell],
+    target: TargetName,
+    names: Mapping[str, str],
+    folder: Path | None,
+    *,
+    partial: bool,
+) -> Export:
     program = Program(notebook, cells)
     origins = origins_of(program)
-    draft = _Draft(program, origins, Target(target), ids_of(cells), names or {}, partial=partial)
+    draft = _Draft(program, origins, Target(target), ids_of(cells), names, partial=partial)
     draft.read_all(folder)
     modules, blocks = draft.modules()
     troubles = draft.in_order()

@@ -14,7 +14,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from flash_nb.cells.definitions import names_of
-from flash_nb.project.export.program import Definition, parsed
+from flash_nb.cells.syntax import nodes, parse
+from flash_nb.project.export.program import Definition
 
 INDENT = "    "
 
@@ -70,7 +71,7 @@ def _bare(node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.stmt:
 
 def declared_global(node: ast.AST) -> set[str]:
     """Return the names that code declares ``global``."""
-    return {name for each in ast.walk(node) if isinstance(each, ast.Global) for name in each.names}
+    return {name for each in nodes(node) if isinstance(each, ast.Global) for name in each.names}
 
 
 def with_prelude(source: str, flags: int, prelude: Callable[[frozenset[str]], Sequence[str]]) -> str:
@@ -82,7 +83,7 @@ def with_prelude(source: str, flags: int, prelude: Callable[[frozenset[str]], Se
         prelude: Gives the lines for a function that reads these globals.
     """
     lines = source.split("\n")
-    node = parsed(source).body[0]
+    node = parse(source).body[0]
     assert isinstance(node, (*_FUNCTIONS, ast.ClassDef))
     found = [(part, prelude(reads)) for part, reads in reading_functions(node, flags)]
     for function, added in sorted(found, key=lambda pair: -pair[0].lineno):  # type: ignore[attr-defined]
@@ -125,7 +126,7 @@ def without_decorator(source: str, is_ours: Callable[[ast.expr], bool], instead:
         instead: The decorator that comes instead; empty for none.
     """
     lines = source.split("\n")
-    node = parsed(source).body[0]
+    node = parse(source).body[0]
     assert isinstance(node, (*_FUNCTIONS, ast.ClassDef))
     starts = []
     for each in node.decorator_list:
@@ -168,7 +169,7 @@ def as_function_body(source: str, *, value: str, own: Collection[str]) -> tuple[
         The text, and the names that its functions declare global and that are no such variables.
     """
     lines = source.split("\n")
-    tree = parsed(source)
+    tree = parse(source)
     edits: list[tuple[int, int, int, str]] = []
     foreign: list[str] = []
     for node in ast.walk(tree):
@@ -205,7 +206,7 @@ def line_reading(node: ast.AST, name: str) -> int:
     """Return the line where a piece of code first reads a name."""
     lines = (
         each.lineno
-        for each in ast.walk(node)
+        for each in nodes(node)
         if isinstance(each, ast.Name) and each.id == name and isinstance(each.ctx, ast.Load)
     )
     return min(lines, default=getattr(node, "lineno", 1))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from flash_nb import resources
+from flash_nb.cells.syntax import nodes
 
 Resolve = Callable[[str], str]
 """Says what a name is: a dotted name for an import, `PLAIN_CLASS`, `OWN`, or empty for what holds a value."""
@@ -167,7 +168,7 @@ def changed_names(tree: ast.AST, *, modules: Collection[str] | None = None) -> f
             dropped: ``shuffle(cards)``, ``random.shuffle(cards)`` and ``cards.shuffle()`` change the cards.
     """
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         match node:
             case ast.Attribute(ctx=ast.Store() | ast.Del()) | ast.Subscript(ctx=ast.Store() | ast.Del()):
                 found |= _root(node)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from IPython.core.displayhook import DisplayHook
 
 from flash_nb.cells.requirements import requirement_name
+from flash_nb.cells.syntax import nodes
 from flash_nb.errors import CellError
 from flash_nb.project.declared import Trouble, TroubleError
 from flash_nb.project.export.body import (
@@ -286,7 +287,7 @@ def _value(tree: ast.Module, source: str, outputs: Sequence[str]) -> tuple[str, 
             return "", ""
         case ast.Name(id="result") if "result" in outputs:
             return "", ""
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    used = {node.id for node in nodes(tree) if isinstance(node, ast.Name)}
     variable = "result"
     while variable in used or variable in outputs:
         variable = f"_{variable}"

@@ -13,12 +13,13 @@ from flash_nb.cells.definitions import names_of
 from flash_nb.cells.magic_line import digest
 from flash_nb.cells.plan import PROVIDED_NAMES
 from flash_nb.cells.reading import Cell
+from flash_nb.cells.syntax import nodes, parse
 from flash_nb.project.declared import Place, Trouble, TroubleError
 from flash_nb.project.export.block import Block
 from flash_nb.project.export.body import import_order, line_reading
 from flash_nb.project.export.function import Work, carried_text, for_target, text_of
 from flash_nb.project.export.place import place_of
-from flash_nb.project.export.program import Program, Statement, parsed
+from flash_nb.project.export.program import Program, Statement
 from flash_nb.project.export.resource import Declaration, is_secret
 from flash_nb.project.export.target import Target
 
@@ -232,7 +233,7 @@ def _safe(text: str) -> str:
 def _judged(text: str, module: Module, parts: _Parts) -> list[Trouble]:
     """Find what a module reads and does not have: the compiler is the judge."""
     try:
-        tree = parsed(text)
+        tree = parse(text)
         whole = names_of(*tree.body, flags=parts.flags)
     except SyntaxError as error:
         said = f"what would be exported is not Python: {error.msg}"
@@ -252,7 +253,7 @@ def _judged(text: str, module: Module, parts: _Parts) -> list[Trouble]:
 
 
 def _names_in(tree: ast.AST) -> set[str]:
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return {node.id for node in nodes(tree) if isinstance(node, ast.Name)}
 
 
 def ids_of(cells: Sequence[Cell]) -> dict[int, str]:

@@ -21,7 +21,6 @@ import __future__
 import ast
 import re
 import shlex
-import warnings
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,6 +32,7 @@ from flash_nb.cells.definitions import Names, names_of
 from flash_nb.cells.finding import Finding
 from flash_nb.cells.options import CellOptions
 from flash_nb.cells.reading import Cell, Reading, magic_at, read
+from flash_nb.cells.syntax import nodes
 from flash_nb.errors import ResourceError
 from flash_nb.project.export.constant import (
     FLASH,
@@ -348,7 +348,7 @@ class Program:
         return None
 
     def _hidden(self, node: ast.stmt) -> Iterator[tuple[int, str]]:
-        for part in ast.walk(node):
+        for part in nodes(node):
             if isinstance(part, _DEFINITIONS) and part is not node and self._decorator(part) is not None:
                 yield part.lineno, part.name
             elif isinstance(part, ast.Call) and isinstance(part.func, ast.Call):
@@ -493,10 +493,3 @@ def future_flags(node: ast.ImportFrom) -> int:
     for alias in node.names:
         flags |= int(getattr(getattr(__future__, alias.name, None), "compiler_flag", 0))
     return flags
-
-
-def parsed(source: str) -> ast.Module:
-    """Parse a text without the warnings that its cell has shown."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return ast.parse(source)

@@ -19,6 +19,7 @@ from flash_nb.cells.definitions import find_definitions, names_of
 from flash_nb.cells.plan import PROVIDED_NAMES, CellPlan, plan_cell
 from flash_nb.cells.preflight import import_lines
 from flash_nb.cells.secret import form_of
+from flash_nb.cells.syntax import nodes
 from flash_nb.errors import did_you_mean
 from flash_nb.project.declared import Trouble, TroubleError
 from flash_nb.project.export.body import declared_global, line_reading, reading_functions
@@ -149,9 +150,9 @@ class _Slicer:
         node = statement.node
         assert isinstance(node, _DEFINITIONS)
         gone = [each for each in node.decorator_list if self._is_ours(each, statement)]
-        in_gone = {n.id for each in gone for n in ast.walk(each) if isinstance(n, ast.Name)}
+        in_gone = {n.id for each in gone for n in nodes(each) if isinstance(n, ast.Name)}
         kept = [each for each in ast.iter_child_nodes(node) if each not in gone]
-        elsewhere = {n.id for each in kept for n in ast.walk(each) if isinstance(n, ast.Name)}
+        elsewhere = {n.id for each in kept for n in nodes(each) if isinstance(n, ast.Name)}
         return every - (in_gone - elsewhere)
 
     def _is_ours(self, decorator: ast.expr, statement: Statement) -> bool:
@@ -330,7 +331,7 @@ class _Slicer:
 
     def _not_in_a_function(self, tree: ast.Module) -> None:
         """Refuse what a cell may do and a function may not."""
-        for node in ast.walk(tree):
+        for node in nodes(tree):
             if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
                 message = f"{self._label} imports * from {node.module}: a function cannot"
                 self._refuse_line(node.lineno, message, "name what it imports")
@@ -461,7 +462,7 @@ def _imports_of(statement: Statement) -> Mapping[str, int]:
 def _secrets_of(tree: ast.AST) -> Sequence[tuple[int, str, str]]:
     """Return the line, the name and the sort of each secret that stands in code."""
     found = []
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         text = node.value if isinstance(node, ast.Constant) else None
         if isinstance(node, ast.Constant) and isinstance(text, str) and (said := form_of(text)):
             found.append((node.lineno, "", said))
@@ -535,15 +536,13 @@ def _stored_in_order(tree: ast.Module) -> Iterator[str]:
 
 
 def _stored(node: ast.AST) -> set[str]:
-    found = {
-        n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, (ast.Store, ast.Del))
-    }
-    found |= {n.name for n in ast.walk(node) if isinstance(n, ast.ExceptHandler) and n.name}
+    found = {n.id for n in nodes(node) if isinstance(n, ast.Name) and isinstance(n.ctx, (ast.Store, ast.Del))}
+    found |= {n.name for n in nodes(node) if isinstance(n, ast.ExceptHandler) and n.name}
     return found
 
 
 def _names_in(tree: ast.AST) -> set[str]:
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return {node.id for node in nodes(tree) if isinstance(node, ast.Name)}
 
 
 def _text(statement: Statement) -> str:

@@ -18,18 +18,17 @@ stands against a build is collected, and raised at the end.
 from __future__ import annotations
 
 import ast
-import gc
 import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from flash_nb.cells.syntax import without_collection
 from flash_nb.errors import ResourceError, did_you_mean
 from flash_nb.project.declared import Function, Group, Mothership, Place, Project, Trouble, TroubleError
 from flash_nb.project.handlers import handler_file
@@ -80,25 +79,13 @@ def scan(root: Path, files: Iterable[str]) -> Project:
         TroubleError: Something stands against a build: all of it, in order of file and line.
     """
     paths = sorted(file for file in set(files) if file.endswith(".py"))
-    with _without_collection():
+    with without_collection():
         scanned = _Scan(root, paths)
         project = scanned.project()
         scanned.forget()
     if scanned.troubles:
         raise TroubleError(sorted(scanned.troubles, key=_order))
     return project
-
-
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """Let syntax trees be made without a look for cycles among them: that takes longer than parsing."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _order(trouble: Trouble) -> tuple[str, int, str]:

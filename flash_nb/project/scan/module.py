@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from flash_nb.cells.syntax import nodes
 from flash_nb.errors import did_you_mean
 from flash_nb.project.declared import Place, Trouble
 from flash_nb.project.scan.evaluation import NAMES, Evaluation, contains, is_ours, named, package_name
-from flash_nb.project.scan.reading import nodes
 from flash_nb.project.scan.value import (
     ABSENT,
     Declaration,

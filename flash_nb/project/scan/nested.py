@@ -6,10 +6,10 @@ import ast
 import re
 from collections.abc import Iterator
 
+from flash_nb.cells.syntax import nodes
 from flash_nb.project.declared import Place, Trouble
 from flash_nb.project.scan.evaluation import is_ours, package_name
 from flash_nb.project.scan.module import Module, Modules
-from flash_nb.project.scan.reading import nodes
 from flash_nb.project.scan.value import PACKAGES, Decorator, Package, Remote
 
 _FIX = "Move what it decorates to the top level of the module, or write local=True."

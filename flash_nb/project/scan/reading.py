@@ -7,35 +7,11 @@ a name can be.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from flash_nb.cells.syntax import children
+
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
-_NO_NODES = frozenset(
-    {
-        "arg",
-        "asname",
-        "attr",
-        "conversion",
-        "ctx",
-        "id",
-        "is_async",
-        "kind",
-        "kwd_attrs",
-        "level",
-        "module",
-        "op",
-        "ops",
-        "rest",
-        "simple",
-        "type_comment",
-        "type_ignores",
-    }
-)
-_LEAVES: frozenset[type[ast.AST]] = frozenset(
-    {ast.Break, ast.Constant, ast.Continue, ast.Global, ast.Nonlocal, ast.Pass, ast.alias}
-)
-_parts: dict[type[ast.AST], tuple[str, ...]] = {}
 
 
 @dataclass
@@ -103,32 +79,6 @@ def _add(root: ast.AST, reading: Reading) -> None:
             continue
         (waiting if is_own and kind not in _FUNCTIONS else inside).extend(children(node))
     reading.bound -= shared
-
-
-def children(node: ast.AST) -> list[ast.AST]:
-    """Return the nodes right below one, those without names left out."""
-    kind = type(node)
-    parts = _parts.get(kind)
-    if parts is None:
-        parts = () if kind in _LEAVES else tuple(name for name in kind._fields if name not in _NO_NODES)
-        _parts[kind] = parts
-    found: list[ast.AST] = []
-    for part in parts:
-        value = getattr(node, part, None)
-        if isinstance(value, ast.AST):
-            found.append(value)
-        elif isinstance(value, list):
-            found += [each for each in value if isinstance(each, ast.AST)]
-    return found
-
-
-def nodes(root: ast.AST) -> Iterator[ast.AST]:
-    """Give a node and all below it that can hold names, in no order."""
-    waiting = [root]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        waiting += children(node)
 
 
 def dotted(node: ast.AST) -> str:

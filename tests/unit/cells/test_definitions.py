@@ -1,13 +1,17 @@
 """Definitions: exact source, line numbers, and the names that they need."""
 
 import ast
+import dis
+import inspect
 import sys
+import textwrap
 import traceback
 from textwrap import dedent
+from types import CodeType
 
 import pytest
 
-from flash_nb.cells.definitions import find_definitions, names_remote, without_decorators
+from flash_nb.cells.definitions import find_definitions, named_operations, names_remote, without_decorators
 
 
 def only(source, **options):
@@ -234,3 +238,21 @@ def test_without_decorators_keeps_the_others():
 )
 def test_names_remote(decorator, expected):
     assert names_remote(ast.parse(decorator, mode="eval").body) is expected
+
+
+@pytest.mark.parametrize("module", [ast, dis, inspect, textwrap])
+def test_operations_on_names_are_those_that_dis_tells(module):
+    told = {"DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS", "LOAD_GLOBAL", "LOAD_NAME"}
+    told |= {"STORE_GLOBAL", "STORE_NAME"}
+    waiting = [compile(inspect.getsource(module), module.__name__, "exec")]
+    # More names than one byte counts, and `global`.
+    many = "\n".join(f"n{n} = print" for n in range(300))
+    waiting.append(compile(f"{many}\ndef f():\n    global g, n299\n    g = n299; del n299", "many", "exec"))
+    found = 0
+    while waiting:
+        code = waiting.pop()
+        waiting += [each for each in code.co_consts if isinstance(each, CodeType)]
+        expected = [(each.opname, each.argval) for each in dis.get_instructions(code) if each.opname in told]
+        assert [*named_operations(code)] == expected
+        found += len(expected)
+    assert found > 1000

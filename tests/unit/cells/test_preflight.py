@@ -17,8 +17,8 @@ from flash_nb.cells.preflight import (
     check_text,
     import_lines,
     imported_names,
-    parse,
 )
+from flash_nb.cells.syntax import parse
 from flash_nb.errors import (
     CellError,
     PayloadTooLargeError,

@@ -14,7 +14,8 @@ import pytest
 
 from flash_nb.cells.finding import Severity, in_order
 from flash_nb.cells.plan import plan_cell
-from flash_nb.cells.preflight import import_lines, parse
+from flash_nb.cells.preflight import import_lines
+from flash_nb.cells.syntax import parse
 from flash_nb.errors import CellError
 from flash_nb.resources import CpuLiveServerless, LiveServerless, ServerlessEndpoint
 from flash_nb.sdk.capture import Capture, survey
