@@ -18,6 +18,7 @@ from flash_nb.cells.finding import Finding, Severity
 from flash_nb.cells.imports import imports_of
 from flash_nb.cells.plan import CellPlan
 from flash_nb.cells.secret import doubt, form_of
+from flash_nb.cells.syntax import nodes
 from flash_nb.errors import did_you_mean
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
@@ -95,7 +96,7 @@ _DOORS = frozenset({"exec", "get_ipython", "globals", "locals", "vars"})
 
 def binds_unseen(tree: ast.AST) -> bool:
     """Tell whether a cell can bind names that its text does not show."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Name) and node.id in _DOORS:
             return True
         if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):

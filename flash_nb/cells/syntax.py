@@ -77,7 +77,7 @@ def children(node: ast.AST) -> list[ast.AST]:
         value = getattr(node, part, None)
         if isinstance(value, ast.AST):
             found.append(value)
-        elif isinstance(value, list):
+        elif isinstance(value, list) and value:
             found += [each for each in value if isinstance(each, ast.AST)]
     return found
 

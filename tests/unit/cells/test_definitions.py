@@ -255,4 +255,4 @@ def test_operations_on_names_are_those_that_dis_tells(module):
         expected = [(each.opname, each.argval) for each in dis.get_instructions(code) if each.opname in told]
         assert [*named_operations(code)] == expected
         found += len(expected)
-    assert found > 1000
+    assert found > 600  # those of `many` are
