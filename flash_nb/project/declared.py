@@ -87,6 +87,8 @@ class Function:
         path: ``/items``, with `method`.
         dependencies: Python packages, as written.
         system_dependencies: Packages of the operating system.
+        accelerate_downloads: Whether dependencies are downloaded in parallel.
+        strict: Whether the code may read nothing from outside of it.
         calls: Names of the project's remote functions that its body, or a helper that it uses in its
             module, may call. Those of other resources are calls to other endpoints.
     """
@@ -101,6 +103,8 @@ class Function:
     path: str = ""
     dependencies: tuple[str, ...] = ()
     system_dependencies: tuple[str, ...] = ()
+    accelerate_downloads: bool = True
+    strict: bool = False
     calls: frozenset[str] = frozenset()
 
 

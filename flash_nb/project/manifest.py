@@ -276,6 +276,8 @@ def _function(function: Function, resource: ServerlessResource, variable: str) -
         "line": function.place.line,
         "dependencies": list(function.dependencies),
         "system_dependencies": list(function.system_dependencies),
+        "accelerate_downloads": function.accelerate_downloads,
+        "strict": function.strict,
         "calls": sorted(function.calls),
     }
     if function.kind == "class":

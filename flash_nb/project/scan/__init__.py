@@ -249,6 +249,10 @@ class _Scan:
         self._say(*troubles)
         return None if troubles or not is_plain(argument.value) else argument.value
 
+    def _flag(self, arguments: Mapping[str, Argument], name: str, *, default: bool) -> bool:
+        value = self._plain(arguments, name)
+        return default if value is None else bool(value)
+
     def _texts(self, arguments: Mapping[str, Argument], name: str) -> tuple[str, ...]:
         value = self._plain(arguments, name)
         if value is None:
@@ -272,8 +276,6 @@ class _Scan:
         local = self._plain(arguments, "local")
         if "local" in arguments and not isinstance(local, bool):
             return None
-        for name in ("accelerate_downloads", "strict"):
-            self._plain(arguments, name)
         method, path = self._plain(arguments, "method"), self._plain(arguments, "path")
         return Function(
             name=definition.name,
@@ -286,6 +288,8 @@ class _Scan:
             path=path if isinstance(path, str) else "" if path is None else brief(path),
             dependencies=self._texts(arguments, "dependencies"),
             system_dependencies=self._texts(arguments, "system_dependencies"),
+            accelerate_downloads=self._flag(arguments, "accelerate_downloads", default=True),
+            strict=self._flag(arguments, "strict", default=False),
         )
 
     def _declaration(self, each: Decorated, arguments: Mapping[str, Argument]) -> Declaration | None:

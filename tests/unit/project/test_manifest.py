@@ -156,6 +156,20 @@ def test_calls_of_other_endpoints_are_told(tmp_path):
     assert resources["mothership"]["calls"] == ["one"]
 
 
+def test_the_settings_of_each_function_are_kept(tmp_path):
+    (tmp_path / "a.py").write_text(
+        "from flash_nb import LiveServerless, remote\n"
+        "a = LiveServerless(name='a')\n"
+        "@remote(a)\ndef usual(): ...\n"
+        "@remote(a, accelerate_downloads=False, strict=True)\ndef unusual(): ...\n"
+    )
+    manifest = manifest_of(scan(tmp_path, ["a.py"]), python_version="3.12")
+    assert {
+        each["name"]: (each["accelerate_downloads"], each["strict"])
+        for each in manifest["resources"]["a"]["functions"]
+    } == {"usual": (True, False), "unusual": (False, True)}
+
+
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,20}", fullmatch=True)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 ENVS = st.dictionaries(st.from_regex(r"[A-Z_]{1,8}", fullmatch=True), TEXTS, max_size=3)
