@@ -153,6 +153,8 @@ def lines_of(made: Export, changes: Changes) -> Iterator[str]:
         route = f"  {each.route}" if each.route else ""
         where = f"{each.file:<{files}}  on {each.resource}{route}"
         yield f"  cell {each.cell:<{cells}}  {each.name:<{width}}  {where}"
+    for name in made.companions:
+        yield f"  {name} is copied: a module beside the notebook"
     for trouble in made.left_out:
         yield f"✗ left out: {trouble}"
     for note in dict.fromkeys(made.notes):

@@ -106,7 +106,8 @@ def html_of(made: Export, changes: Changes) -> str:
     """Return an export as one small piece of HTML with inline styles only, as every record is."""
     head = "".join(f'<td style="{_CELL};{_FAINT}">{label}</td>' for label in _HEAD)
     rows = "".join(_row(each) for each in _rows(made))
-    remarks = [f"left out: {trouble}" for trouble in made.left_out]
+    remarks = [f"{name} is copied: a module beside the notebook" for name in made.companions]
+    remarks += [f"left out: {trouble}" for trouble in made.left_out]
     remarks += dict.fromkeys(made.notes)
     remarks += [f"{name} is yours and stays as it is" for name in changes.kept]
     sign = f'<span style="color:{AMBER}">⚠</span>'

@@ -86,7 +86,11 @@ class ModuleFiles:
 
 
 def find_modules(
-    modules: Iterable[str], guesses: Iterable[str] = (), near: Iterable[str | Path] = ()
+    modules: Iterable[str],
+    guesses: Iterable[str] = (),
+    near: Iterable[str | Path] = (),
+    *,
+    here: str | Path | None = None,
 ) -> ModuleFiles:
     """Find the modules that are files of this machine's user, and all files that they import.
 
@@ -94,8 +98,10 @@ def find_modules(
         modules: What code imports, dotted or not.
         guesses: What may be a module: ``a.b`` for ``from a import b``.
         near: Folders where the code stands.
+        here: The folder that the code runs in, where Python looks first; None if this process is it.
     """
-    search = _Search(_folders(tuple(sys.path), os.getcwd(), tuple(map(str, near))))
+    path = sys.path if here is None else ("", *sys.path)
+    search = _Search(_folders(tuple(path), str(here or os.getcwd()), tuple(map(str, near))))
     for name in sorted(modules):
         search.add(name, via=name)
     for name in sorted(guesses):

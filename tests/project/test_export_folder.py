@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,8 @@ from flash_nb.errors import FlashError
 from flash_nb.project.declared import TroubleError
 from flash_nb.project.export.drift import drift_of
 from flash_nb.project.export.folder import Changes, _replace, compare, export_to, projects_of, read_folder
+from flash_nb.project.scan import scan
+from flash_nb.project.sources import files_in
 
 HEAD = 'from flash_nb import CpuLiveServerless, remote\nw = CpuLiveServerless(name="work")'
 SOURCES = (HEAD, "k = 1", "@remote(w)\ndef f(x): return x + k", "%%flash_remote --name other\ny = 2")
@@ -170,3 +175,237 @@ def test_a_folder_that_is_no_project_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FlashError, match="is a file"):
         export_to(tmp_path / "file", "a.ipynb", cells(*SOURCES))
+
+
+# --- modules that are files beside the notebook --------------------------------------------------------
+
+
+USING = "import near\n@remote(w)\ndef f(x): return near.double(x)"
+FILES = {
+    "near.py": "import rich\nfrom pack.part import times\n\n\ndef double(x):\n    return times(2, x)\n",
+    "pack/__init__.py": "",
+    "pack/part.py": "from .deep import zero\n\n\ndef times(a, b):\n    return zero() + a * b\n",
+    "pack/deep.py": "def zero():\n    return 0\n",
+    "pack/unused.py": "import no_such_package\n",
+    "other.py": "",
+}
+
+
+@pytest.fixture
+def beside(tmp_path):
+    folder = tmp_path / "beside"
+    put(folder, FILES)
+    return folder
+
+
+def put(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def export_using(path: Path, beside: Path, *sources: str, **options):
+    return export_to(path, "a.ipynb", cells(HEAD, *(sources or (USING,))), beside=beside, **options)
+
+
+def refusal(path: Path, beside: Path, *sources: str, **options) -> list[str]:
+    with pytest.raises(TroubleError) as caught:
+        export_using(path, beside, *sources, **options)
+    return [str(each) for each in caught.value.troubles]
+
+
+def test_modules_beside_the_notebook_go_along_with_what_they_import(beside, tmp_path):
+    made, _ = export_using(tmp_path / "p", beside)
+    copied = ("near.py", "pack/__init__.py", "pack/deep.py", "pack/part.py")
+    assert made.companions == copied
+    assert {name for name in contents(tmp_path / "p") if name.endswith(".py")} == {
+        *copied,
+        "main.py",
+        "work.py",
+    }
+    for name in copied:
+        text = (tmp_path / "p" / name).read_text()
+        assert text.startswith("# %% flash a.ipynb#module ")
+        assert FILES[name] in text
+    assert "rich==" in (tmp_path / "p" / "requirements.txt").read_text()
+    assert "near" not in (tmp_path / "p" / "requirements.txt").read_text()
+    program = "import inspect, work; print(inspect.unwrap(work.f)(21))"
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path / "p", capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == "42\n"
+
+
+def test_their_project_is_scanned_with_what_they_import(beside, tmp_path):
+    export_using(tmp_path / "p", beside)
+    project = scan(tmp_path / "p", files_in(tmp_path / "p"))
+    assert [each.module for each in project.imports["near"]] == ["rich"]
+
+
+def test_again_they_are_the_same_bytes(beside, tmp_path):
+    export_using(tmp_path / "p", beside)
+    before = contents(tmp_path / "p")
+    _, changes = export_using(tmp_path / "p", beside)
+    assert not changes.written
+    assert contents(tmp_path / "p") == before
+
+
+def test_what_changed_in_them_is_drift_and_is_exported_again(beside, tmp_path):
+    path = tmp_path / "p"
+    export_using(path, beside)
+    edit(beside / "pack/deep.py", "return 0", "return 7")
+    found = drift_of(*compare(path, "a.ipynb", cells(HEAD, USING), beside=beside))
+    assert [(each.kind, str(each.place), each.message) for each in found] == [
+        ("changed", "pack/deep.py:1", "pack/deep.py beside the notebook has changed since the export")
+    ]
+    assert "+    return 7" in found[0].diff
+    (path / "pack/deep.py").write_text((path / "pack/deep.py").read_text() + "\n\nMINE = 1\n")
+    export_using(path, beside)
+    assert not drift_of(*compare(path, "a.ipynb", cells(HEAD, USING), beside=beside))
+    text = (path / "pack/deep.py").read_text()
+    assert "return 7" in text
+    assert text.endswith("MINE = 1\n")
+
+
+def test_a_copy_that_was_changed_by_hand_is_not_overwritten(beside, tmp_path):
+    path = tmp_path / "p"
+    export_using(path, beside)
+    edit(path / "pack/deep.py", "return 0", "return 5")
+    edit(beside / "pack/deep.py", "return 0", "return 7")
+    before = contents(path)
+    assert refusal(path, beside)[0].startswith("pack/deep.py:1: the block a.ipynb#module was changed by hand")
+    assert contents(path) == before
+    export_using(path, beside, overwrite=True)
+    assert "return 7" in (path / "pack/deep.py").read_text()
+
+
+def test_copies_that_nothing_imports_any_more_go_with_their_folder(beside, tmp_path):
+    path = tmp_path / "p"
+    export_using(path, beside)
+    (path / "near.py").write_text((path / "near.py").read_text() + "\n\nMINE = 1\n")
+    drifts = drift_of(*compare(path, "a.ipynb", cells(HEAD, SOURCES[2], SOURCES[1]), beside=beside))
+    assert ("gone", "pack/part.py") in {(each.kind, each.place.file) for each in drifts}
+    export_using(path, beside, SOURCES[1], SOURCES[2])
+    assert not (path / "pack").exists()
+    assert (path / "near.py").read_text() == "MINE = 1\n"
+
+
+def test_they_stay_as_they_are_where_the_project_is_the_notebooks_folder(beside):
+    before = contents(beside)
+    made, _ = export_using(beside, beside)
+    assert not made.companions
+    assert {name: text for name, text in contents(beside).items() if name in before} == before
+    assert not drift_of(*compare(beside, "a.ipynb", cells(HEAD, USING), beside=beside))
+    export_using(beside, beside, SOURCES[1], SOURCES[2])
+    assert {name: text for name, text in contents(beside).items() if name in before} == before
+
+
+def test_files_of_the_users_at_their_place_are_not_overwritten(beside, tmp_path):
+    path = tmp_path / "p"
+    put(path, {"near.py": "mine = 1\n", "pack/deep.py": FILES["pack/deep.py"]})
+    before = contents(path)
+    assert [each.partition(" is a file of yours")[0] for each in refusal(path, beside)] == [
+        "near.py:1: near.py"
+    ]
+    assert contents(path) == before
+    (path / "near.py").unlink()
+    _, changes = export_using(path, beside)
+    assert changes.kept == ("pack/deep.py",)
+    assert (path / "pack/deep.py").read_text() == FILES["pack/deep.py"]
+
+
+def test_a_write_that_fails_takes_their_folders_back(beside, tmp_path):
+    path, drafts = tmp_path / "p", tmp_path / "drafts"
+    export_using(path, beside, SOURCES[1], SOURCES[2])
+    before = contents(path)
+    put(drafts, {"pack/deep.py": "x\n"})
+    with pytest.raises(FileNotFoundError):
+        _replace(Changes(path, {"pack/deep.py": "x\n", "not_there.py": ""}, ()), drafts)
+    assert contents(path) == before
+    assert not (path / "pack").exists()
+
+
+def test_the_notebooks_own_folder_comes_before_the_current_one(beside, tmp_path, monkeypatch):
+    put(tmp_path / "here", {"near.py": "def double(x):\n    return 'wrong'\n"})
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.syspath_prepend(str(tmp_path / "here"))
+    export_using(tmp_path / "p", beside)
+    assert FILES["near.py"] in (tmp_path / "p/near.py").read_text()
+
+
+def test_a_copy_that_is_found_in_the_project_stays_what_it_was(beside, tmp_path, monkeypatch):
+    path = tmp_path / "p"
+    export_using(path, beside)
+    before = contents(path)
+    for name in FILES:
+        (beside / name).unlink()
+    monkeypatch.syspath_prepend(str(path))
+    export_using(path, beside)
+    assert contents(path) == before
+
+
+def test_what_cannot_go_along_is_listed(beside, tmp_path):
+    token = "hf_" + "a1B2" * 9
+    put(
+        beside,
+        {
+            f"fast{EXTENSION_SUFFIXES[0]}": "",
+            f"pack/quick{EXTENSION_SUFFIXES[0]}": "",
+            "main.py": "X = 1\n",
+            "secret.py": f"KEY = {token!r}\n",
+            "broken.py": "def\n",
+        },
+    )
+    sources = [
+        f"@remote(w)\ndef f{number}():\n    {line}"
+        for number, line in enumerate(
+            ["import fast", "from pack import quick", "import main", "import secret", "import broken"]
+        )
+    ]
+    said = refusal(tmp_path / "p", beside, *sources)
+    for number, (line, part) in enumerate(
+        zip(
+            said,
+            (
+                "fast is a file of this machine",
+                "pack.quick is compiled code of this machine",
+                "main.py beside the notebook is called as a file of the project\n    → give it another name",
+                "secret.py holds what looks like",
+                "broken.py cannot be read",
+            ),
+            strict=True,
+        )
+    ):
+        assert line.startswith(f"a.ipynb, cell {number + 2} (c{number + 2}):3: f{number}: ")
+        assert part in line
+    assert token not in str(said)
+    assert not (tmp_path / "p").exists()
+
+
+def test_the_file_of_an_endpoint_leaves_their_names_alone(beside, tmp_path):
+    put(beside, {"near.py": "import work\n", "work.py": "X = 1\n"})
+    made, _ = export_using(tmp_path / "p", beside)
+    assert made.companions == ("near.py", "work.py")
+    assert [each.file for each in made.functions] == ["on_work.py"]
+
+
+def test_modules_that_are_called_like_tests_are_built_all_the_same(beside, tmp_path):
+    put(
+        beside,
+        {"near.py": "import tests.shared\nimport test_data\n", "tests/shared.py": "", "test_data.py": ""},
+    )
+    export_using(tmp_path / "p", beside)
+    assert {"tests/shared.py", "test_data.py"} <= set(files_in(tmp_path / "p"))
+
+
+def test_a_source_in_another_encoding_is_written_as_utf8(beside, tmp_path):
+    (beside / "near.py").write_bytes("# -*- coding: latin-1 -*-\nWORD = 'é'\n".encode("latin-1"))
+    export_using(tmp_path / "p", beside)
+    ran = subprocess.run(
+        [sys.executable, "-c", "import near; print(ascii(near.WORD))"],
+        cwd=tmp_path / "p",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout == "'\\xe9'\n"

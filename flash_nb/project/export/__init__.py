@@ -16,6 +16,7 @@
     body        code that moves into functions
     function    its text
     module      the file of an endpoint
+    companion   modules that are files beside the notebook
     naming      names for what has none
     files       main.py, requirements.txt and the like
     block       what an export owns of a file
@@ -43,6 +44,7 @@ from flash_nb.cells.reading import Cell, magic_at
 from flash_nb.cells.syntax import without_collection
 from flash_nb.project.declared import Trouble, TroubleError
 from flash_nb.project.export.block import Block
+from flash_nb.project.export.companion import companions_of
 from flash_nb.project.export.files import Exported, crowded_endpoints, other_files
 from flash_nb.project.export.function import Work, parameters_of
 from flash_nb.project.export.module import Module, blocks_of, ids_of, with_timeout
@@ -53,6 +55,7 @@ from flash_nb.project.export.program import Program
 from flash_nb.project.export.resource import Declaration, variable_of
 from flash_nb.project.export.slice import returned, slice_of
 from flash_nb.project.export.target import TARGETS, Target, TargetName
+from flash_nb.worker.modules import ModuleItem
 
 __all__ = ["TARGETS", "Export", "Exported", "Target", "TargetName", "export"]
 
@@ -69,6 +72,7 @@ class Export:
         left_out: What cannot be exported; empty unless that was asked for.
         notes: What is worth knowing.
         cells: The number of each cell, by what identifies its blocks.
+        companions: The files of modules that are copied from beside the notebook.
     """
 
     notebook: str
@@ -78,6 +82,7 @@ class Export:
     left_out: tuple[Trouble, ...] = ()
     notes: tuple[str, ...] = ()
     cells: Mapping[str, int] = field(default_factory=dict)
+    companions: tuple[str, ...] = ()
 
 
 def export(
@@ -88,6 +93,7 @@ def export(
     partial: bool = False,
     names: Mapping[str, str] | None = None,
     folder: Path | None = None,
+    into: Path | None = None,
 ) -> Export:
     """Turn a notebook into the files of a project.
 
@@ -97,13 +103,15 @@ def export(
         target: Whose Flash the project is for.
         partial: Leave out what cannot be exported.
         names: What an earlier export called the functions of cells, by what identifies their blocks.
-        folder: Where the notebook lies.
+        folder: Where the notebook lies; modules that are files there go along. None for the current
+            folder.
+        into: The project's folder: such modules are left as they are if they lie there already.
 
     Raises:
         TroubleError: Something cannot be exported; all of it is listed.
     """
     with without_collection():
-        return _export(notebook, cells, target, names or {}, folder, partial=partial)
+        return _export(notebook, cells, target, names or {}, folder, into, partial=partial)
 
 
 def _export(
@@ -112,13 +120,14 @@ def _export(
     target: TargetName,
     names: Mapping[str, str],
     folder: Path | None,
+    into: Path | None,
     *,
     partial: bool,
 ) -> Export:
     program = Program(notebook, cells)
     origins = origins_of(program)
     draft = _Draft(program, origins, Target(target), ids_of(cells), names, partial=partial)
-    draft.read_all(folder)
+    draft.read_all(folder, into)
     modules, blocks = draft.modules()
     troubles = draft.in_order()
     if troubles and not partial:
@@ -126,17 +135,18 @@ def _export(
     if not modules:
         raise TroubleError([*troubles, _nothing(notebook)])
     exported = tuple(draft.exported(modules))
-    others = other_files(
-        notebook, modules, exported, [block.text for each in blocks.values() for block in each], draft.target
-    )
+    companions = companions_of(notebook, draft.companions(modules), into)
+    texts = [block.text for files in (blocks, companions) for each in files.values() for block in each]
+    others = other_files(notebook, modules, exported, texts, draft.target, companions=tuple(companions))
     return Export(
         notebook,
         draft.target,
-        {**blocks, **others},
+        {**blocks, **companions, **others},
         exported,
         tuple(troubles),
         tuple(draft.notes(exported)),
         {name: number for number, name in draft.ids.items()},
+        tuple(companions),
     )
 
 
@@ -170,11 +180,11 @@ class _Draft:
                 place = place_of(program.name, cell, finding.line)
                 self._troubles.append(Trouble(place, finding.message, finding.fix))
 
-    def read_all(self, folder: Path | None) -> None:
+    def read_all(self, folder: Path | None, into: Path | None) -> None:
         """Find what each function needs, and name those that have no name."""
         found = []
         for origin in self.origins.found:
-            work = self._work(origin, folder)
+            work = self._work(origin, folder, into)
             found += [work] if work is not None else []
         taken = {*self.program.names, *(work.name for work in found)}
         for work in found:
@@ -190,9 +200,10 @@ class _Draft:
             taken.add(name)
             self._works.append(replace(work, name=name, outputs=outputs))
 
-    def _work(self, origin: Origin, folder: Path | None) -> Work | None:
+    def _work(self, origin: Origin, folder: Path | None, into: Path | None) -> Work | None:
         try:
-            return Work(origin, slice_of(self.program, origin, self.target, folder=folder), origin.name)
+            made = slice_of(self.program, origin, self.target, folder=folder, into=into)
+            return Work(origin, made, origin.name)
         except TroubleError as error:
             self._troubles += error.troubles
             return None
@@ -205,6 +216,7 @@ class _Draft:
         for work in self._works:
             groups.setdefault(self.target.endpoint_name(work.origin.resource.name), []).append(work)
         used = {module for work in self._works for module in work.slice.modules}
+        used |= {item["name"] for work in self._works for item in work.slice.companions}
         files = file_names({name: name for name in groups}, used)
         variables: set[str] = set()
         modules: list[Module] = []
@@ -292,6 +304,13 @@ class _Draft:
             seen[each.cell.number] = each.cell
         yield from (seen[number] for number in sorted(seen))
 
+    @staticmethod
+    def companions(modules: Sequence[Module]) -> Iterator[ModuleItem]:
+        """Yield the modules that the functions import and that are files beside the notebook."""
+        for module in modules:
+            for work in module.works:
+                yield from work.slice.companions
+
     def exported(self, modules: Sequence[Module]) -> Iterator[Exported]:
         """Yield the functions of the project, in the notebook's order."""
         pairs = [(work, module) for module in modules for work in module.works]
@@ -316,6 +335,8 @@ class _Draft:
     def notes(self, exported: Sequence[Exported]) -> Iterator[str]:
         """Yield what is worth knowing."""
         yield from self.origins.notes
+        for work in self._works:
+            yield from work.slice.remarks
         for cell in self.program.opaque:
             yield f"cell {cell.number} may bind names that its text does not show"
         for work in self._works:

@@ -12,6 +12,7 @@ from flash_nb.errors import FlashError
 from flash_nb.project.declared import Place
 from flash_nb.project.export import Export
 from flash_nb.project.export.block import Found
+from flash_nb.project.export.companion import COMPANION
 from flash_nb.project.export.folder import Folder, edited
 
 Kind = Literal["changed", "new", "gone", "edited"]
@@ -68,14 +69,14 @@ def _of_files(made: Export, folder: Folder) -> Iterator[Drift]:
             cell = made.cells.get(block.id, 0)
             found = before.get(block.id)
             if found is None:
-                message = f"{_what(block.id, cell)} is not in the project"
+                message = f"{_what(block.id, cell, name)} is not in the project"
                 yield Drift("new", block.id, cell, Place(name, 1), message, _diff("", block.text))
             elif found.is_edited and found.block.text != block.text:
                 message = edited(found)
                 diff = _diff(found.block.text, block.text)
                 yield Drift("edited", block.id, cell, Place(name, found.line), message, diff)
             elif _plain(name, found.block.text) != _plain(name, block.text):
-                message = f"{_what(block.id, cell)} has changed since the export"
+                message = f"{_what(block.id, cell, name)} has changed since the export"
                 diff = _diff(found.block.text, block.text)
                 yield Drift("changed", block.id, cell, Place(name, found.line), message, diff)
 
@@ -90,13 +91,15 @@ def _gone(made: Export, folder: Folder) -> Iterator[Drift]:
 
 def _one_gone(made: Export, name: str, found: Found) -> Drift:
     cell = made.cells.get(found.block.id, 0)
-    said = f"{_what(found.block.id, cell)} no longer belongs to {name}"
+    said = f"{_what(found.block.id, cell, name)} no longer belongs to {name}"
     diff = _diff(found.block.text, "")
     return Drift("gone", found.block.id, cell, Place(name, found.line), said, diff)
 
 
-def _what(name: str, cell: int) -> str:
-    return f"cell {cell} ({name})" if cell else f"the block {name}"
+def _what(block: str, cell: int, file: str) -> str:
+    if block == COMPANION:
+        return f"{file} beside the notebook"
+    return f"cell {cell} ({block})" if cell else f"the block {block}"
 
 
 def _plain(file: str, text: str) -> Sequence[str]:

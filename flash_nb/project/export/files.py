@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from packaging.specifiers import SpecifierSet
 
 from flash_nb.cells.requirements import requirement_name
 from flash_nb.project.export.block import Block
+from flash_nb.project.export.companion import listed
 from flash_nb.project.export.function import Parameter, Work, requirements_of
 from flash_nb.project.export.module import Module
 from flash_nb.project.export.resource import variables_in
@@ -22,6 +24,8 @@ PROJECT = "project"
 
 _IGNORED = ".env\n.flash/\n.ipynb_checkpoints/\n.venv/\n__pycache__/\n*.ipynb\n*.pyc\ntests/"
 _CACHES = ".env\n.flash/\n.ipynb_checkpoints/\n.venv/\n__pycache__/\n*.pyc"
+_LEFT_OUT = frozenset({"build", "dist", "tests"})
+_TEST = re.compile(r"test_.*\.py$|.*_test\.py$|conftest\.py$")
 _NOT_ROUTED = ("class", "route")
 
 
@@ -56,6 +60,8 @@ def other_files(
     exported: Sequence[Exported],
     texts: Iterable[str],
     target: Target,
+    *,
+    companions: Sequence[str] = (),
 ) -> Mapping[str, tuple[Block, ...]]:
     """Return the files of a project that are not of one endpoint.
 
@@ -65,11 +71,12 @@ def other_files(
         exported: Their functions.
         texts: What the modules hold.
         target: Whose Flash it is for.
+        companions: Files of other modules that go along.
     """
     found = {
-        "main.py": _main(notebook, exported, target),
+        "main.py": _main(notebook, exported, target, companions),
         "requirements.txt": _requirements([work for module in modules for work in module.works], target),
-        ".flashignore": _IGNORED,
+        ".flashignore": "\n".join([_IGNORED, *_taken_back(companions)]),
         ".gitignore": _CACHES,
         ".env.example": _variables(texts),
         "README.md": _readme(notebook, exported, target),
@@ -80,10 +87,12 @@ def other_files(
 # --- main.py -----------------------------------------------------------------------------------------
 
 
-def _main(notebook: str, exported: Sequence[Exported], target: Target) -> str:
+def _main(notebook: str, exported: Sequence[Exported], target: Target, companions: Sequence[str]) -> str:
     routed = [each for each in exported if each.kind not in _NOT_ROUTED]
     others = [each for each in exported if each.kind == "route"]
     head = f'"""The application of a project exported from {notebook} for {target.name}."""\n\n'
+    if companions:
+        head += f"{listed(companions)}\n\n"
     if not routed:
         return head + "from fastapi import FastAPI\n\napp = FastAPI()" + _mentioned(others)
     imports = "import inspect\nfrom typing import Any\n\nfrom fastapi import Body, FastAPI\n\napp = FastAPI()"
@@ -193,6 +202,19 @@ def _on_cpu(works: Sequence[Work], package: str) -> bool:
             if package in {requirement_name(text) for text in wanted}:
                 return True
     return False
+
+
+def _taken_back(companions: Sequence[str]) -> Sequence[str]:
+    """Return rules that keep companions whose names look like those of tests or of what a build makes."""
+    lines: dict[str, None] = {}
+    for path in companions:
+        *folders, name = path.split("/")
+        if _LEFT_OUT.isdisjoint(folders) and not _TEST.match(name):
+            continue
+        for end in range(1, len(folders) + 1):
+            lines[f"!/{'/'.join(folders[:end])}/"] = None
+        lines[f"!/{path}"] = None
+    return list(lines)
 
 
 # --- words -------------------------------------------------------------------------------------------

@@ -7,15 +7,16 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from flash_nb.cells.reading import Cell
 from flash_nb.errors import FlashError
 from flash_nb.project.declared import Place, Trouble, TroubleError
 from flash_nb.project.export import Export, export
 from flash_nb.project.export.block import Found, Parsed, merged, parse
+from flash_nb.project.export.companion import listed_in
 from flash_nb.project.export.target import TARGETS, TargetName
 
 _OPTIONAL = frozenset({".env.example", ".flashignore", ".gitignore", "README.md"})
@@ -79,8 +80,12 @@ class Changes:
     kept: tuple[str, ...] = ()
 
 
-def read_folder(path: Path) -> Folder:
+def read_folder(path: Path, also: Iterable[str] = ()) -> Folder:
     """Return what of a folder an export may touch.
+
+    Args:
+        path: The folder.
+        also: Files that an export would write, beside those that an earlier one has written.
 
     Raises:
         FlashError: It is a file.
@@ -88,11 +93,19 @@ def read_folder(path: Path) -> Folder:
     if path.exists() and not path.is_dir():
         raise FlashError(f"{path} is a file, and not the folder of a project.")
     names = [each.name for each in sorted(path.glob("*.py"))] if path.is_dir() else []
-    found = {}
-    for name in [*names, *_OTHERS]:
-        with contextlib.suppress(FileNotFoundError, IsADirectoryError, UnicodeDecodeError):
-            found[name] = parse((path / name).read_text(encoding="utf-8"))
+    found: dict[str, Parsed] = {}
+    _read(path, [*names, *_OTHERS, *also], found)
+    for each in found["main.py"].found if "main.py" in found else ():
+        _read(path, listed_in(each.block.text), found)
     return Folder(path, found)
+
+
+def _read(path: Path, names: Iterable[str], found: dict[str, Parsed]) -> None:
+    for name in names:
+        with contextlib.suppress(
+            FileNotFoundError, IsADirectoryError, NotADirectoryError, UnicodeDecodeError
+        ):
+            found[name] = parse((path / name).read_text(encoding="utf-8"))
 
 
 def changes_of(made: Export, folder: Folder, *, overwrite: bool = False) -> Changes:
@@ -115,7 +128,7 @@ def changes_of(made: Export, folder: Folder, *, overwrite: bool = False) -> Chan
         if old is None and (folder.path / name).exists():
             old = Parsed("?")
         if old is not None and not old.found and old.before.strip():
-            if name in _OPTIONAL:
+            if name in _OPTIONAL or old.before.strip() == "\n".join(each.text for each in blocks).strip():
                 kept.append(name)
             else:
                 troubles.append(_foreign(name))
@@ -189,6 +202,7 @@ def write(changes: Changes) -> None:
     drafts = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
         for name, text in changes.written.items():
+            (drafts / name).parent.mkdir(parents=True, exist_ok=True)
             (drafts / name).write_text(text, encoding="utf-8", newline="\n")
         if is_new:
             drafts.chmod(0o777 & ~_umask())
@@ -207,11 +221,13 @@ def _replace(changes: Changes, drafts: Path) -> None:
     try:
         for name in [*changes.written, *changes.removed]:
             if (changes.path / name).exists():
+                (before / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(changes.path / name, before / name)
                 saved.append(name)
             else:
                 new.append(name)
         for name in changes.written:
+            (changes.path / name).parent.mkdir(parents=True, exist_ok=True)
             (drafts / name).replace(changes.path / name)
         for name in changes.removed:
             (changes.path / name).unlink()
@@ -220,7 +236,17 @@ def _replace(changes: Changes, drafts: Path) -> None:
             shutil.copy2(before / name, changes.path / name)
         for name in new:
             (changes.path / name).unlink(missing_ok=True)
+        _remove_empty(changes.path, new)
         raise
+    _remove_empty(changes.path, changes.removed)
+
+
+def _remove_empty(path: Path, files: Iterable[str]) -> None:
+    """Remove the folders of files that are gone, but for those that hold something else."""
+    for name in files:
+        for folder in list(PurePosixPath(name).parents)[:-1]:
+            with contextlib.suppress(OSError):
+                (path / folder).rmdir()
 
 
 def _umask() -> int:
@@ -261,7 +287,9 @@ def export_to(
         partial=partial,
         names=folder.names,
         folder=beside,
+        into=path,
     )
+    folder = read_folder(path, made.files)
     changes = changes_of(made, folder, overwrite=overwrite)
     write(changes)
     return made, changes
@@ -273,8 +301,8 @@ def compare(
     """Return what an export to a folder would make now, and the folder as it is."""
     folder = read_folder(path)
     target = folder.target or "flash_nb"
-    made = export(notebook, cells, target=target, partial=True, names=folder.names, folder=beside)
-    return made, folder
+    made = export(notebook, cells, target=target, partial=True, names=folder.names, folder=beside, into=path)
+    return made, read_folder(path, made.files)
 
 
 def projects_of(notebook: Path) -> Sequence[Path]:

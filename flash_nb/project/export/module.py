@@ -17,6 +17,7 @@ from flash_nb.cells.syntax import nodes, parse
 from flash_nb.project.declared import Place, Trouble, TroubleError
 from flash_nb.project.export.block import Block
 from flash_nb.project.export.body import import_order, line_reading
+from flash_nb.project.export.companion import COMPANION
 from flash_nb.project.export.function import Work, carried_text, for_target, text_of
 from flash_nb.project.export.place import place_of
 from flash_nb.project.export.program import Program, Statement
@@ -263,7 +264,7 @@ def ids_of(cells: Sequence[Cell]) -> dict[int, str]:
     for cell in cells:
         base = re.sub(r"\s+", "-", cell.id) or f"text-{digest(cell.source)[:8]}"
         name, number = base, 1
-        while name in taken or name == HEAD:
+        while name in taken or name in {HEAD, COMPANION}:
             number += 1
             name = f"{base}-{number}"
         taken.add(name)

@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from flash_nb.cells.definitions import find_definitions, names_of
+from flash_nb.cells.imports import imports_of
 from flash_nb.cells.plan import PROVIDED_NAMES, CellPlan, plan_cell
 from flash_nb.cells.preflight import import_lines
 from flash_nb.cells.secret import form_of
@@ -23,6 +24,7 @@ from flash_nb.cells.syntax import nodes
 from flash_nb.errors import did_you_mean
 from flash_nb.project.declared import Trouble, TroubleError
 from flash_nb.project.export.body import declared_global, line_reading, reading_functions
+from flash_nb.project.export.companion import RESERVED, path_of, stays
 from flash_nb.project.export.constant import FLASH, changed_names, dotted, is_immutable
 from flash_nb.project.export.imported import imported
 from flash_nb.project.export.origin import Origin
@@ -32,7 +34,9 @@ from flash_nb.project.export.resource import is_secret, literal, named_values
 from flash_nb.project.export.target import Target
 from flash_nb.resources import __all__ as RESOURCE_NAMES  # noqa: N812 - a constant
 from flash_nb.sdk.dependencies import unprovided
+from flash_nb.sdk.modules import find_modules
 from flash_nb.sdk.scope import reads_of
+from flash_nb.worker.modules import ModuleItem
 
 _BUILTINS = frozenset(dir(builtins))
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -54,7 +58,9 @@ class Slice:
         absent: Names that exist nowhere, and that its code expects to be so.
         parameters: Of a cell: the values that it reads.
         secrets: Of these, those that must not be written.
-        modules: What it imports, each with where it does.
+        modules: What is imported from packages, each with where that is asked for.
+        companions: Modules that are files beside the notebook, and that it imports.
+        remarks: What is worth knowing of these.
         when_run: What names stand for that are read only when it runs.
         plan: Of a cell.
     """
@@ -68,25 +74,31 @@ class Slice:
     parameters: dict[str, Statement | None] = field(default_factory=dict)
     secrets: frozenset[str] = frozenset()
     modules: dict[str, tuple[Statement, int]] = field(default_factory=dict)
+    companions: tuple[ModuleItem, ...] = ()
+    remarks: tuple[str, ...] = ()
     when_run: dict[str, Statement] = field(default_factory=dict)
     plan: CellPlan | None = None
 
 
-def slice_of(program: Program, origin: Origin, target: Target, *, folder: Path | None) -> Slice:
+def slice_of(
+    program: Program, origin: Origin, target: Target, *, folder: Path | None, into: Path | None
+) -> Slice:
     """Return what a function needs of its notebook.
 
     Args:
         program: The notebook.
         origin: The function, class or cell.
         target: Whose Flash the project is for.
-        folder: Where the notebook lies: modules beside it are not on a worker.
+        folder: Where the notebook lies: modules that are files beside it go along; None for the
+            current folder.
+        into: The project's folder, where such files may lie already.
 
     Raises:
         TroubleError: Something of it cannot leave the notebook.
     """
     slicer = _Slicer(program, origin, target)
     slicer.run()
-    slicer.check_modules(folder)
+    slicer.find_modules(folder, into)
     if slicer.troubles:
         raise TroubleError(list(dict.fromkeys(slicer.troubles)))
     return slicer.made
@@ -100,6 +112,7 @@ class _Slicer:
         self._origin = origin
         self._target = target
         self._waiting: list[tuple[Statement, int]] = []
+        self._guesses: dict[str, tuple[Statement, int]] = {}
         self._bound_in_cell: frozenset[str] = frozenset()
         self._only_defines = origin.remote_cell is not None and origin.kind != "cell"
 
@@ -233,7 +246,10 @@ class _Slicer:
         lines = self._program.import_lines(name, bound)
         for line in lines:
             module = line.split()[1]
-            self.made.modules.setdefault(module, (reader, line_reading(reader.node, name)))
+            where = reader, line_reading(reader.node, name)
+            self.made.modules.setdefault(module, where)
+            if line.startswith("from "):
+                self._guesses.setdefault(f"{module}.{line.split()[3]}", where)
             package, _, last = imported(line).partition(".")
             if package in FLASH and last and not self._target.has(last):
                 self._refuse(
@@ -398,14 +414,41 @@ class _Slicer:
         own = tree is statement.node
         for module, line in (_imports_of(statement) if own else import_lines(tree)).items():
             self.made.modules.setdefault(module, (statement, line))
+        for module, line in (_guesses_of(statement) if own else _guesses(tree)).items():
+            self._guesses.setdefault(module, (statement, line))
 
-    def check_modules(self, folder: Path | None) -> None:
-        """Note modules that are files of this machine."""
-        for module, (statement, line) in self.made.modules.items():
+    def find_modules(self, folder: Path | None, into: Path | None) -> None:
+        """Find the modules that are files beside the notebook, and note those that cannot go along."""
+        asked = {**self._guesses, **self.made.modules}
+        found = find_modules(self.made.modules, self._guesses, here=folder)
+        where = {name: asked[via] for name, via in found.via.items()}
+        self.made.modules = {name: where[name] for name in sorted(found.outside)}
+        self.made.companions = found.items
+        staying = {item["name"] for item in found.items if stays(item, into)}
+        for trouble in found.troubles:
+            at = next((where[name] for name in (trouble.module, *where) if name in where), None)
+            self._refuse_module(at, trouble.message, trouble.fix)
+        for item in found.items:
+            if item["name"] in RESERVED:
+                message = f"{path_of(item)} beside the notebook is called as a file of the project"
+                self._refuse_module(where[item["name"]], message, "give it another name")
+        remarks = []
+        for name, doubt in found.doubts:
+            if doubt.code == "import":
+                remarks.append(doubt.message)
+            elif doubt.code == "secret" and name not in staying:
+                message = f"{doubt.message.partition(',')[0]}: it is not copied"
+                self._refuse_module(where[name], message, doubt.fix)
+        self.made.remarks = tuple(remarks)
+        for module in self.made.modules:
             missing = unprovided(module, folder)
             if missing is not None and not missing.package:
-                place = place_of(self._program.name, statement.cell, line)
-                self.troubles.append(Trouble(place, f"{self._label}: {missing.message}", missing.fix))
+                self._refuse_module(where[module], missing.message, missing.fix)
+
+    def _refuse_module(self, at: tuple[Statement, int] | None, message: str, fix: str) -> None:
+        statement, line = at or (self._at(), 1)
+        place = place_of(self._program.name, statement.cell, line)
+        self.troubles.append(Trouble(place, f"{self._label}: {message}", fix))
 
     def _check_secrets(self, statement: Statement) -> None:
         value = statement.value
@@ -456,6 +499,16 @@ class _Slicer:
 @lru_cache(maxsize=4096)  # one helper is carried for many functions
 def _imports_of(statement: Statement) -> Mapping[str, int]:
     return import_lines(statement.node)
+
+
+@lru_cache(maxsize=4096)
+def _guesses_of(statement: Statement) -> Mapping[str, int]:
+    return _guesses(statement.node)
+
+
+def _guesses(tree: ast.AST) -> Mapping[str, int]:
+    """Return what may be a module that code imports, ``a.b`` for ``from a import b``, with its line."""
+    return {each.module: each.line for each in imports_of(tree) if each.is_guess}
 
 
 @lru_cache(maxsize=4096)
