@@ -167,6 +167,7 @@ class Project:
         mothership: None if no file serves an application with routes.
         imports: Of each module that runs on some worker (those with remote functions, the
             application's, and what these import), what it imports from outside the project, anywhere.
+        notes: What does not stand against a build, and its user should know all the same.
     """
 
     name: str
@@ -174,6 +175,7 @@ class Project:
     groups: tuple[Group, ...]
     mothership: Mothership | None = None
     imports: Mapping[str, tuple[Import, ...]] = field(default_factory=dict)
+    notes: tuple[Trouble, ...] = ()
 
     @property
     def functions(self) -> Iterator[Function]:

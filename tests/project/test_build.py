@@ -95,9 +95,23 @@ def test_what_a_build_makes(project):
     assert {name for name in built.packages if name} == set(built.versions)
     assert sum(built.packages.values()) == pytest.approx(built.size, rel=0.02)
     assert [note for note in built.notes if "runpod-flash (requirements.txt:1) is left out" in note]
+    assert not [note for note in built.notes if "is made by" in note]
     order = list(dict.fromkeys(step.name for step in steps))
     assert order == ["sources", "scan", "install", "check", "archive"]
     assert steps[-1].done == steps[-1].total > 0
+
+
+def test_an_application_that_a_function_makes_is_noted(project):
+    (project / "main.py").write_text(
+        "from fastapi import FastAPI\n\ndef create_app():\n    return FastAPI()\n\napp = create_app()\n"
+    )
+    built = run(build(project))
+    [note] = [note for note in built.notes if "is made by" in note]
+    assert note.startswith("main.py:6: app is made by create_app() (main.py:3), ")
+    assert note.endswith(
+        "Write app = FastAPI() in main.py, and add the routes to it there: app.include_router(…)"
+    )
+    assert "handler_mothership.py" not in names(built.archive)
 
 
 def test_the_same_inputs_give_the_same_bytes(tmp_path, project):

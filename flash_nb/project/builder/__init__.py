@@ -154,7 +154,7 @@ class _Build:
         self.files = files
         self.folder = folder
         self.options = options
-        self.notes: list[str] = []
+        self.notes: list[str] = [f"{each.place}: {each.message}. {each.fix}" for each in project.notes]
 
     def run(self, target: Path) -> Generator[Step, None, Built]:
         project = self.project

@@ -12,6 +12,7 @@ stands against a build is collected, and raised at the end.
     nested        uses of `remote` that only running would show
     reading       which names some code reads
     calls         which remote functions some code may call
+    factory       functions that make the application
     imports       what the modules that run on workers import
 """
 
@@ -34,6 +35,7 @@ from flash_nb.project.declared import Function, Group, Mothership, Place, Projec
 from flash_nb.project.handlers import handler_file
 from flash_nb.project.scan.calls import Calls
 from flash_nb.project.scan.construction import setting_troubles, unknown_troubles
+from flash_nb.project.scan.factory import made_applications
 from flash_nb.project.scan.imports import find_imports
 from flash_nb.project.scan.module import Decorated, Module, Modules
 from flash_nb.project.scan.nested import nested_uses
@@ -111,6 +113,7 @@ class _Scan:
         self._entries = frozenset(entry.name for entry in root.iterdir()) if root.is_dir() else frozenset()
         self._on_workers: dict[str, None] = {}  # modules with functions that are not local
         self.troubles: dict[Trouble, None] = {}
+        self._notes: tuple[Trouble, ...] = ()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # those of the compiler: they are the user's business
             self._modules = Modules(self._parsed(files))
@@ -137,13 +140,14 @@ class _Scan:
             closure = find_imports(self._modules, application, self._why_left_out).modules
             mothership = replace(mothership, calls=calls.of_modules(closure))
         if not found and mothership is None and not self.troubles:
-            self._say(_nothing_found(len(self._files)))
+            self._say(*(self._notes or [_nothing_found(len(self._files))]))
         return Project(
             name=self._root.resolve().name,
             root=self._root,
             groups=groups,
             mothership=mothership,
             imports=imports.imports,
+            notes=self._notes,
         )
 
     def forget(self) -> None:
@@ -366,6 +370,8 @@ class _Scan:
         """Return the endpoint of the project's own application, and the modules that it imports first."""
         explicit = self._explicit()
         served = self._application(lambda app: app.has_routes)
+        if served is None:
+            self._notes = tuple(self._made_applications())
         if explicit is None and served is None:
             return None, []
         if explicit is None:
@@ -379,7 +385,7 @@ class _Scan:
             resource = cast("CpuLiveLoadBalancer", explicit.value)
             place, env_from = explicit.place, dict(explicit.env_from)
             if served is None:
-                self._say(_no_application(place))
+                self._say(*(self._notes or [_no_application(place)]))
                 return None, []
         for group in groups:
             if group.key == resource.name:
@@ -406,14 +412,21 @@ class _Scan:
         return None
 
     def _application(self, is_wanted: Callable[[Application], bool]) -> tuple[Module, str] | None:
-        for file in APPLICATION_FILES:
-            module = self._modules.find(file.removesuffix(".py"))
-            if module is None or module.file != file:
-                continue
+        for module in self._application_modules():
             for name, value in module.names.items():
                 if isinstance(value := self._modules.settled(value), Application) and is_wanted(value):
                     return module, name
         return None
+
+    def _application_modules(self) -> Iterator[Module]:
+        for file in APPLICATION_FILES:
+            module = self._modules.find(file.removesuffix(".py"))
+            if module is not None and module.file == file:
+                yield module
+
+    def _made_applications(self) -> Iterator[Trouble]:
+        for module in self._application_modules():
+            yield from made_applications(self._modules, module)
 
 
 def _folder(file: str) -> str:

@@ -511,6 +511,59 @@ class TestApplication:
         text = HEAD + "mothership = CpuLiveLoadBalancer(name='m')\n"
         only(troubles(tmp_path, {"mothership.py": text}), "mothership.py:2", "main.py, app.py, server.py")
 
+    @pytest.mark.parametrize(
+        "made",
+        [
+            "def create_app():\n    app = FastAPI()\n    app.get('/')(print)\n    return app\n",
+            "def create_app():\n    return FastAPI(title='x')\n",
+            "def create_app() -> FastAPI: ...\n",
+            "def create_app() -> 'fastapi.FastAPI': ...\n",
+            "def create_app():\n    import fastapi\n    made: object = fastapi.FastAPI()\n    return made\n",
+            "def other():\n    return FastAPI()\ndef create_app():\n    return other()\n",
+        ],
+    )
+    @pytest.mark.parametrize(
+        ("main", "place"),
+        [
+            ("from web.make import create_app\napp = create_app()\n", "main.py:2"),
+            ("import web.make\n\napp = web.make.create_app(1)\napp.get('/')(print)\n", "main.py:3"),
+            ("from web.app import app\n", "web/app.py:2"),
+        ],
+    )
+    def test_of_a_factory_is_said_to_have_no_endpoint(self, tmp_path, main, place, made):
+        files = {
+            "main.py": main,
+            "web/app.py": "from .make import create_app\napp = create_app()\n",
+            "web/make.py": "from fastapi import FastAPI\n" + made,
+            "a.py": ONE,
+        }
+        project = scanned(tmp_path, files)
+        assert project.mothership is None
+        assert [group.key for group in project.groups] == ["one"]
+        note = only(
+            list(project.notes), "app is made by create_app() (web/make.py:", "app = FastAPI() in main.py"
+        )
+        assert str(note.place) == place
+        (tmp_path / "mothership.py").write_text(HEAD + "mothership = CpuLiveLoadBalancer(name='m')\n")
+        only(troubles(tmp_path, {**files, "mothership.py": (tmp_path / "mothership.py").read_text()}), place)
+
+    def test_alone_of_a_factory_stands_against_a_build(self, tmp_path):
+        text = "from fastapi import FastAPI\ndef make():\n    return FastAPI()\napp = make()\n"
+        only(troubles(tmp_path, {"main.py": text}), "main.py:4", "app is made by make() (main.py:2)")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "def make():\n    def inner(): return FastAPI()\n    return 1\napp = make()\n",
+            "def make():\n    return make()\napp = make()\n",
+            "class Make: ...\napp = Make()\n",
+            "app = FastAPI()\n@app.get('/')\ndef home(): ...\ndef make(): return FastAPI()\nb = make()\n",
+            "from elsewhere import make\napp = make()\n",
+        ],
+    )
+    def test_of_no_factory_is_no_note(self, tmp_path, text):
+        assert not scanned(tmp_path, {"main.py": "from fastapi import FastAPI\n" + text, "a.py": ONE}).notes
+
     def test_calls_what_its_routers_call(self, tmp_path):
         files = {
             "main.py": APP + "from workers import router\napp.include_router(router)\n",
