@@ -18,6 +18,9 @@ import pytest
 from running import Run, environment_of, flash
 from terminal import at_terminal
 
+from flash_nb.cells.reading import Cell
+from flash_nb.project.export.folder import export_to
+
 MAIN = """
 from fastapi import FastAPI
 from work import shout
@@ -251,6 +254,38 @@ class Counter:
     def _secret(self):
         return 0
 """
+
+
+NOTEBOOK = (
+    "from flash_nb import CpuLiveServerless, remote\nw = CpuLiveServerless(name='counters', workersMax=1)",
+    """import near
+
+class Base:
+    def __init__(self, start: int = 10): self.value = start
+
+@remote(w)
+class Counter(Base):
+    def add(self, by: int = 1, **more):
+        self.value += near.double(by)
+        return self.value
+    async def value_of(self, name, /): return getattr(self, name)""",
+)
+
+
+def test_an_exported_notebook_has_its_classes_methods_and_modules(start: Start, home: Path):
+    write(home / "beside", {"near.py": "def double(x):\n    return 2 * x\n"})
+    cells = [Cell(number, source, f"c{number}") for number, source in enumerate(NOTEBOOK, 1)]
+    export_to(home / "shop", "a.ipynb", cells, beside=home / "beside")
+    run = start({}, "--port", "0", "--no-reload").until_served()
+    for path in ("/Counter/", "/functions/Counter/"):  # an object for each
+        assert run.post(f"{path}add", {}).json() == 12
+        assert run.post(f"{path}add", {"by": 5}).json() == 22
+        assert run.post(f"{path}value_of", {"name": "value"}).json() == 22
+    assert run.post("/Counter/value_of", {}).status_code == 422
+    assert {path for path in run.get("/openapi.json").json()["paths"] if path.startswith("/Counter")} == {
+        "/Counter/add",
+        "/Counter/value_of",
+    }
 
 
 def test_every_kind_of_function_without_an_application(start: Start):

@@ -15,6 +15,7 @@
     slice       what one of them needs, and what cannot leave the notebook
     body        code that moves into functions
     function    its text
+    method      those of a class
     module      the file of an endpoint
     companion   modules that are files beside the notebook
     naming      names for what has none
@@ -34,7 +35,6 @@ stands against an export, as does a name that is something else at the first cal
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -47,6 +47,7 @@ from flash_nb.project.export.block import Block
 from flash_nb.project.export.companion import companions_of
 from flash_nb.project.export.files import Exported, crowded_endpoints, other_files
 from flash_nb.project.export.function import Work, parameters_of
+from flash_nb.project.export.method import Method, methods_of, needs_arguments
 from flash_nb.project.export.module import Module, blocks_of, ids_of, with_timeout
 from flash_nb.project.export.naming import file_names, function_name
 from flash_nb.project.export.origin import Origin, Origins, origins_of
@@ -317,8 +318,11 @@ class _Draft:
         for work, module in sorted(pairs, key=lambda pair: pair[0].origin.order):
             origin = work.origin
             kind, route = origin.kind.replace("cell", "function"), f"POST /{work.name}"
+            methods: tuple[Method, ...] = ()
             if origin.kind == "class":
-                route = ""
+                if origin.statement is not None and not self._needs_arguments(origin):
+                    methods = methods_of(self.program, origin.statement)
+                route = ", ".join(f"POST /{work.name}/{method.name}" for method in methods)
             elif module.resource.is_load_balanced:
                 kind, route = "route", f"{origin.method} {origin.path}"
             yield Exported(
@@ -330,6 +334,7 @@ class _Draft:
                 self.ids[origin.cell.number],
                 route,
                 parameters_of(self.program, work),
+                methods,
             )
 
     def notes(self, exported: Sequence[Exported]) -> Iterator[str]:
@@ -347,6 +352,11 @@ class _Draft:
                     f"{work.name} is no longer stopped after {time:g} s: others run on "
                     f"{work.origin.resource.name} too; give that executionTimeoutMs, or a resource to each"
                 )
+            if work.origin.kind == "class" and self._needs_arguments(work.origin):
+                yield (
+                    f"{work.name} is made with arguments: main.py has no routes for its methods; give "
+                    "__init__ defaults, or write the routes there"
+                )
         if not self.target.is_official:
             return
         for origin in self.origins.found:
@@ -359,17 +369,9 @@ class _Draft:
                 "from 1.4 on reaches one of a queue-based endpoint"
             )
         for origin in self.origins.found:
-            if origin.kind == "class" and _needs_arguments(origin):
+            if origin.kind == "class" and self._needs_arguments(origin):
                 yield f"{origin.name} is made with arguments: the official handlers make it with none"
 
-
-def _needs_arguments(origin: Origin) -> bool:
-    statement = origin.statement
-    assert statement is not None
-    assert isinstance(statement.node, ast.ClassDef)
-    for part in statement.node.body:
-        if isinstance(part, ast.FunctionDef) and part.name == "__init__":
-            arguments = part.args
-            wanted = len(arguments.posonlyargs) + len(arguments.args) - 1 - len(arguments.defaults)
-            return wanted > 0 or None in arguments.kw_defaults
-    return False
+    def _needs_arguments(self, origin: Origin) -> bool:
+        assert origin.statement is not None
+        return needs_arguments(self.program, origin.statement)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from packaging.requirements import Requirement
@@ -14,6 +14,7 @@ from flash_nb.cells.requirements import requirement_name
 from flash_nb.project.export.block import Block
 from flash_nb.project.export.companion import listed
 from flash_nb.project.export.function import Parameter, Work, requirements_of
+from flash_nb.project.export.method import Method
 from flash_nb.project.export.module import Module
 from flash_nb.project.export.resource import variables_in
 from flash_nb.project.export.target import OFFICIAL_VERSION, Target
@@ -26,7 +27,6 @@ _IGNORED = ".env\n.flash/\n.ipynb_checkpoints/\n.venv/\n__pycache__/\n*.ipynb\n*
 _CACHES = ".env\n.flash/\n.ipynb_checkpoints/\n.venv/\n__pycache__/\n*.pyc"
 _LEFT_OUT = frozenset({"build", "dist", "tests"})
 _TEST = re.compile(r"test_.*\.py$|.*_test\.py$|conftest\.py$")
-_NOT_ROUTED = ("class", "route")
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Exported:
         cell_id: Its cell's id; empty if that has none.
         route: ``POST /predict`` of a load-balanced resource, or of ``main.py``; empty if there is none.
         parameters: As ``main.py`` takes them.
+        methods: Of a class, those that ``main.py`` has routes for.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Exported:
     cell_id: str
     route: str
     parameters: tuple[Parameter, ...] = ()
+    methods: tuple[Method, ...] = ()
 
 
 def other_files(
@@ -88,19 +90,21 @@ def other_files(
 
 
 def _main(notebook: str, exported: Sequence[Exported], target: Target, companions: Sequence[str]) -> str:
-    routed = [each for each in exported if each.kind not in _NOT_ROUTED]
+    routes = [text for each in exported for text in _routes(each)]
     others = [each for each in exported if each.kind == "route"]
     head = f'"""The application of a project exported from {notebook} for {target.name}."""\n\n'
     if companions:
         head += f"{listed(companions)}\n\n"
-    if not routed:
+    if not routes:
         return head + "from fastapi import FastAPI\n\napp = FastAPI()" + _mentioned(others)
-    imports = "import inspect\nfrom typing import Any\n\nfrom fastapi import Body, FastAPI\n\napp = FastAPI()"
+    imports = "import functools\n" if any(each.methods for each in exported) else ""
+    imports += (
+        "import inspect\nfrom typing import Any\n\nfrom fastapi import Body, FastAPI\n\napp = FastAPI()"
+    )
     answer = '''async def _answer(called: Any) -> Any:
     """Return the value of a call, which gives a coroutine for a job's output, or on a worker the value."""
     found = await called if inspect.isawaitable(called) else called
     return found.unwrap() if hasattr(found, "unwrap") else found'''
-    routes = [_route(each) for each in routed]
     return "\n\n\n".join([head + imports + _mentioned(others), answer, *routes])
 
 
@@ -111,11 +115,27 @@ def _mentioned(others: Sequence[Exported]) -> str:
     return f"\n\n# These have routes of their own, on load-balanced endpoints:{lines}"
 
 
-def _route(each: Exported) -> str:
-    parameters = [one for one in each.parameters if one.kind != "rest"]
+def _routes(each: Exported) -> Iterator[str]:
+    """Yield the code of a function's route, or of those of a class's methods."""
     module = each.file.removesuffix(".py")
-    called = "called" if any(one.name == each.name for one in parameters) else each.name
-    renamed = f" as {called}" if called != each.name else ""
+    if each.kind == "function":
+        called = "called" if any(one.name == each.name for one in each.parameters) else each.name
+        renamed = f" as {called}" if called != each.name else ""
+        head = f"    from {module} import {each.name}{renamed}\n\n"
+        yield _route(each.name, each, each.parameters, head, called)
+    if each.methods:
+        yield (
+            f"@functools.cache\ndef _object_of_{each.name}() -> Any:\n"
+            '    """Return the object that all requests share; the first one makes it."""\n'
+            f"    from {module} import {each.name}\n\n    return {each.name}()"
+        )
+    for method in each.methods:
+        called = f"_object_of_{each.name}().{method.name}"
+        yield _route(f"{each.name}/{method.name}", each, method.parameters, "", called)
+
+
+def _route(path: str, each: Exported, declared: Sequence[Parameter], head: str, called: str) -> str:
+    parameters = [one for one in declared if one.kind != "rest"]
     odd = any(one.name.startswith("_") or one.kind == "words" for one in parameters)
     if odd:
         taken, given = ["body: dict[str, Any] = Body()"], "**body"
@@ -125,12 +145,12 @@ def _route(each: Exported) -> str:
     signature = ", ".join(taken)
     if len(signature) > 70:  # noqa: PLR2004 - the line would be too long
         signature = "\n" + "".join(f"    {each},\n" for each in taken)
+    label = path.replace("/", ".")
     return (
-        f'@app.post("/{each.name}")\n'
-        f"async def post_{each.name}({signature}) -> Any:\n"
-        f'    """Run {each.name} on {each.resource}."""\n'
-        f"    from {module} import {each.name}{renamed}\n\n"
-        f"    return await _answer({called}({given}))"
+        f'@app.post("/{path}")\n'
+        f"async def post_{path.replace('/', '_')}({signature}) -> Any:\n"
+        f'    """Run {label} on {each.resource}."""\n'
+        f"{head}    return await _answer({called}({given}))"
     )
 
 

@@ -206,11 +206,25 @@ def _declared_parameters(program: Program, origin: Origin) -> tuple[Parameter, .
     node = statement.node
     if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         return ()
-    arguments = node.args
-    named = [*arguments.posonlyargs, *arguments.args]
-    without = len(named) - len(arguments.defaults)
+    return parameters_in(program, node.args, statement)
+
+
+def parameters_in(
+    program: Program, arguments: ast.arguments, statement: Statement, *, bound: int = 0
+) -> tuple[Parameter, ...]:
+    """Return the parameters that a definition declares, those without a default first.
+
+    Args:
+        program: The notebook.
+        arguments: As they are written.
+        statement: In which they are.
+        bound: How many of the first are given already, such as ``self``.
+    """
+    named = [*arguments.posonlyargs, *arguments.args][bound:]
+    defaults = arguments.defaults[max(0, len(arguments.defaults) - len(named)) :]
+    without = len(named) - len(defaults)
     pairs: list[tuple[ast.arg, ast.expr | None]] = [(each, None) for each in named[:without]]
-    pairs += list(zip(named[without:], arguments.defaults, strict=True))
+    pairs += list(zip(named[without:], defaults, strict=True))
     pairs += list(zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True))
     made = []
     for argument, default in pairs:

@@ -342,6 +342,66 @@ def test_main_takes_each_parameter_of_each_queue_function():
         assert part in text
 
 
+CLASSES = """class Base:
+    def __init__(self, start=1): self.n = start
+    def add(self, by: int = 1, *, twice: bool = False): return by
+    def reset(self): return 0
+    def hidden(self): return 0
+
+@remote(w)
+class Counter(Base):
+    hidden = None
+    @property
+    def size(self): return 1
+    @staticmethod
+    def pure(x, y=2): return x
+    @classmethod
+    def make(cls, z): return z
+    def add(self, by: float): return by
+    def odd(self=None): return 1
+    def _own(self): return 1
+    async def many(self, *rows, **words): return words"""
+
+
+def test_main_takes_each_parameter_of_each_method_of_a_class():
+    made = exported(HEAD, CLASSES)
+    (counter,) = made.functions
+    assert [(each.name, [one.name for one in each.parameters]) for each in counter.methods] == [
+        ("pure", ["x", "y"]),
+        ("make", ["z"]),
+        ("add", ["by"]),
+        ("odd", []),
+        ("many", ["rows", "words"]),
+        ("reset", []),
+    ]
+    assert counter.route.startswith("POST /Counter/pure, POST /Counter/make, POST /Counter/add, ")
+    main = made.files["main.py"][0].text
+    compile(main, "main.py", "exec")
+    assert (
+        '@app.post("/Counter/add")\nasync def post_Counter_add(by: float = Body(embed=True)) -> Any:' in main
+    )
+    assert "return await _answer(_object_of_Counter().add(by=by))" in main
+    assert "_own" not in main
+    assert "`POST /Counter/pure, " in made.files["README.md"][0].text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "class C:\n    def __init__(self, a, b=1): ...\n    def m(self): ...",
+        "class C:\n    def __init__(self, *, a): ...\n    def m(self): ...",
+        "@dataclass\nclass C:\n    a: int\n    b: int = 1\n    def m(self): ...",
+        "class C(Base):\n    def m(self): ...",
+    ],
+)
+def test_a_class_that_is_made_with_arguments_has_no_routes(text):
+    above = "from dataclasses import dataclass\nclass Base:\n    def __init__(self, a): ..."
+    made = exported(HEAD, above, f"@remote(w)\n{text}")
+    assert "C is made with arguments: main.py has no routes for its methods" in made.notes[0]
+    assert [each.route for each in made.functions] == [""]
+    assert "/C/" not in made.files["main.py"][0].text
+
+
 def test_a_cpu_resource_of_the_official_target_says_so_by_its_class():
     sources = (
         "from flash_nb import CpuInstanceType, LiveServerless, remote",
