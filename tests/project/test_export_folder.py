@@ -344,6 +344,18 @@ def test_a_copy_that_is_found_in_the_project_stays_what_it_was(beside, tmp_path,
     assert contents(path) == before
 
 
+def test_a_copy_of_another_project_is_copied_whole(beside, tmp_path):
+    export_using(beside / "near", beside)
+    (beside / "near/near.py").write_text((beside / "near/near.py").read_text() + "\n\nMINE = 1\n")
+    (beside / "near.py").unlink()
+    source = "import near.near\n@remote(w)\ndef f(): return near.near.MINE"
+    export_using(tmp_path / "p", beside, source)
+    assert "\nMINE = 1\n" in (tmp_path / "p/near/near.py").read_text()
+    before = contents(tmp_path / "p")
+    export_using(tmp_path / "p", beside, source)
+    assert contents(tmp_path / "p") == before
+
+
 def test_what_cannot_go_along_is_listed(beside, tmp_path):
     token = "hf_" + "a1B2" * 9
     put(

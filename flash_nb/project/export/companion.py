@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from flash_nb.project.export.block import Block, parse
@@ -29,10 +29,17 @@ def path_of(module: ModuleItem) -> str:
 
 def stays(module: ModuleItem, into: Path | None) -> bool:
     """Tell whether a module's file lies in the project already, as the user's own."""
+    return _is_there(module, into) and not _copied(module["source"])
+
+
+def _is_there(module: ModuleItem, into: Path | None) -> bool:
     path = path_of(module)
-    if into is None or not path or (into / path).resolve() != Path(module["file"]).resolve():
-        return False
-    return not parse(module["source"]).found
+    return into is not None and bool(path) and (into / path).resolve() == Path(module["file"]).resolve()
+
+
+def _copied(source: str) -> Sequence[Block]:
+    """Return the block that an export has made of a source before; none if this is no copy."""
+    return [each.block for each in parse(source).found if each.block.id == COMPANION]
 
 
 def companions_of(
@@ -47,16 +54,17 @@ def companions_of(
     """
     by_path = {path: module for module in modules if (path := path_of(module))}
     return {
-        path: (Block(notebook, COMPANION, _text(module["source"])),)
+        path: (Block(notebook, COMPANION, _text(module, into)),)
         for path, module in sorted(by_path.items())
         if not stays(module, into)
     }
 
 
-def _text(source: str) -> str:
+def _text(module: ModuleItem, into: Path | None) -> str:
     """Return a source as it stands between the marks of a block."""
-    if found := parse(source).found:  # it was copied before, and is found where it was copied to
-        return found[0].block.text
+    source = module["source"]
+    if _is_there(module, into):  # it was copied before, and is found where it was copied to
+        return _copied(source)[0].text
     first, newline, rest = source.partition("\n")
     text = _CODING.sub(r"\1utf-8", first) + newline + rest  # it is written as UTF-8, whatever it was
     return re.sub(r"^# %% (?=end$|flash )", "# # %% ", text.rstrip("\n"), flags=re.MULTILINE)
