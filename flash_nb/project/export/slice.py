@@ -503,7 +503,7 @@ def _imports_of(statement: Statement) -> Mapping[str, int]:
 
 @lru_cache(maxsize=4096)
 def _guesses_of(statement: Statement) -> Mapping[str, int]:
-    return _guesses(statement.node)
+    return _guesses(statement.node) if "import" in statement.source else {}
 
 
 def _guesses(tree: ast.AST) -> Mapping[str, int]:
