@@ -114,9 +114,7 @@ def preview(
     *,
     stop: Annotated[bool, typer.Option("--stop", help="End it.")] = False,
     logs: Annotated[bool, typer.Option("--logs", help="Print what its workers printed.")] = False,
-    url: Annotated[
-        bool, typer.Option("--url", help="Return its address: url = %flash preview --url")
-    ] = False,
+    url: Annotated[bool, typer.Option("--url", help="Return its address.")] = False,
 ) -> str | None:
     """Show the preview that runs in this kernel; %flash build --preview starts it."""
     notebook: Notebook = ctx.obj
