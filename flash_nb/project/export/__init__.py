@@ -112,7 +112,7 @@ def export(
         TroubleError: Something cannot be exported; all of it is listed.
     """
     with without_collection():
-        return _export(notebook, cells, target, names or {}, folder, into, partial=partial)
+        return _export(notebook, cells, target, names or {}, folder, into=into, partial=partial)
 
 
 def _export(
@@ -121,8 +121,8 @@ def _export(
     target: TargetName,
     names: Mapping[str, str],
     folder: Path | None,
-    into: Path | None,
     *,
+    into: Path | None,
     partial: bool,
 ) -> Export:
     program = Program(notebook, cells)

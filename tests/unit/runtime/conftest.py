@@ -24,7 +24,7 @@ def runtime_folder(tmp_path_factory) -> Path:
 def runtime(runtime_folder):
     """Gives a module of the deployed runtime by its name.
 
-    The artifact's folder does not stay on the path: it has a ``flash_nb`` of its own, and processes inherit it.
+    The artifact's folder does not stay on the path: processes inherit it, and it has a ``flash_nb`` too.
     """
     sys.path.insert(0, str(runtime_folder))
     importlib.import_module("flash_runtime")
