@@ -96,7 +96,19 @@ def test_a_retried_job_prints_into_the_cell_that_retried_it_and_is_cancelled(ker
 
 
 def test_a_job_that_was_never_sent_is_not_retried(kernel: Kernel, folder) -> None:
-    run(kernel, "job = waits.submit(folder)\njob.cancel()\nout = await job")
+    run(
+        kernel,
+        """
+        import threading
+        from flash_nb.sdk.session import current_session
+        cancelled = threading.Event()  # nothing is sent before
+        current_session()._thread.loop.call_soon_threadsafe(cancelled.wait, 10)
+        job = waits.submit(folder)
+        job.cancel()
+        cancelled.set()
+        out = await job
+        """,
+    )
     reply = kernel.run("job.retry()")
     assert (reply.ename, "it was cancelled before it was sent" in reply.evalue) == ("BackendError", True)
 
